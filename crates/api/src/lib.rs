@@ -1,0 +1,1 @@
+//! Requests and responses between the command line, the console and the daemon.

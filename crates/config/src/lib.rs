@@ -1,0 +1,1 @@
+//! Configuration text to a checked cluster description, with diagnostics. Pure.

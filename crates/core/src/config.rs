@@ -1,0 +1,397 @@
+//! The checked configuration of a cluster: what the document carries. Made by `hotpair-config` from
+//! text; nothing here is half-checked.
+
+use crate::ids::{ClusterId, GroupId, MemberId, ResourceId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Everything the administrator decides about a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    pub name: String,
+    pub id: ClusterId,
+    pub timing: Timing,
+    pub nodes: BTreeMap<MemberId, Node>,
+    pub witness: Option<Witness>,
+    /// What a node does when it loses its peer and there is no third vote.
+    pub without_witness: WithoutWitness,
+    /// Heartbeat links, most preferred first; at least one.
+    pub links: Vec<Link>,
+    pub groups: BTreeMap<GroupId, Group>,
+    /// Hold a node that failed this often within the window out of automatic takeover.
+    pub flapping: Flapping,
+}
+
+/// A machine that runs groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Unique in the cluster; not necessarily the host name.
+    pub name: String,
+    pub description: String,
+}
+
+/// A witness host: an ordinary voter that never stands for leader and runs no groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    pub id: MemberId,
+    pub name: String,
+    /// Where its daemon listens (UDP heartbeats and TCP on the same port number), at least one.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// The rule for a cluster whose votes are its nodes alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WithoutWitness {
+    /// Groups stay where they are until the operator says that the peer is down.
+    #[default]
+    Wait,
+}
+
+/// One way heartbeats travel: an address for each node, in one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub name: String,
+    /// Address and port of each node on this link (the same port number for UDP and TCP).
+    pub addresses: BTreeMap<MemberId, SocketAddr>,
+}
+
+/// Numbers that decide how fast a failure is noticed and acted upon. See `docs/timing.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Time between heartbeats, 5 ms to 60 s.
+    pub heartbeat: Duration,
+    /// Heartbeats lost in a row until a link or peer is warned about.
+    pub warn_after: u32,
+    /// Heartbeats lost in a row until a peer is taken to be down.
+    pub down_after: u32,
+    /// Length of a node lease, at least three heartbeats.
+    pub lease: Duration,
+    /// How long a node that finds no peer at its first start waits before it takes groups over.
+    pub first_start_delay: Duration,
+    /// Extra wait before the takeover of a group with effects that no gate stops.
+    pub ungated_margin: Duration,
+}
+
+/// Limits of the flapping hold: 3 times in 10 min by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flapping {
+    pub times: u32,
+    pub window: Duration,
+}
+
+/// The unit of failover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    pub resources: BTreeMap<ResourceId, Resource>,
+    /// Nodes that may run it, highest priority first; at least one.
+    pub nodes: Vec<MemberId>,
+    pub start: StartMode,
+    pub takeover: Takeover,
+    pub failback: Failback,
+    pub restart: Restart,
+    pub on_start_failure: OnStartFailure,
+    pub on_stop_failure: OnStopFailure,
+    pub final_action: FinalAction,
+    /// After a switchover whose target could not start the group.
+    pub on_switch_failure: OnSwitchFailure,
+    /// Of two groups that compete, the greater goes first. Default 0.
+    pub priority: i32,
+    /// It has effects that neither an address nor a mirror gate stops.
+    pub ungated: bool,
+}
+
+/// Does the cluster start the group by itself?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartMode {
+    #[default]
+    Automatic,
+    /// Never started nor taken over by itself.
+    Manual,
+}
+
+/// Who takes a group over when its node fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Takeover {
+    /// The fit node of highest priority.
+    #[default]
+    ByPriority,
+    /// The node of highest priority, or nobody.
+    HighestOnly,
+    Never,
+}
+
+/// Does a group return to a node of higher priority that has become fit again?
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failback {
+    #[default]
+    Stay,
+    Return {
+        /// How long the preferred node must have been fit.
+        delay: Duration,
+    },
+}
+
+/// Restarts in place before a failover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// Restarts allowed within `window`; 0 fails over at once. Default 3.
+    pub max: u32,
+    /// Default 60 s.
+    pub window: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnStartFailure {
+    #[default]
+    NextNode,
+    /// Try again on the same node so often, then the next node.
+    Retry(u32),
+    Wait,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnStopFailure {
+    /// Wait for the operator.
+    #[default]
+    Wait,
+    /// Kill what is left of the group.
+    Kill,
+}
+
+/// When every node has failed to run the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FinalAction {
+    Nothing,
+    #[default]
+    StopGroup,
+    StopHotpair,
+    Reboot,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnSwitchFailure {
+    #[default]
+    GoBack,
+    Wait,
+}
+
+/// A thing that is started and stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    pub kind: ResourceKind,
+    /// Resources of the same group that must run before it starts. Checked to be free of cycles.
+    pub requires: BTreeSet<ResourceId>,
+    pub detectors: Vec<Detector>,
+    /// Limit of the start program (addresses: of the probe). Default 60 s.
+    pub start_timeout: Duration,
+    /// Limit of the stop. Default 60 s.
+    pub stop_timeout: Duration,
+    /// After the start has ended the detectors must find it running within this. Default 120 s.
+    pub running_within: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResourceKind {
+    Address(Address),
+    Program(Program),
+    Service(Service),
+}
+
+/// A virtual address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    pub address: IpAddr,
+    /// Prefix length: 1 to 32 (IPv4) or 128 (IPv6).
+    pub prefix: u8,
+    /// NICs in order of preference, for every node that is not in `nics_on`.
+    pub nics: Vec<String>,
+    pub nics_on: BTreeMap<MemberId, Vec<String>>,
+    /// Must answer for the NIC to be fit, if given.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Programs that start and stop something which runs by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    pub start: Vec<String>,
+    pub stop: Vec<String>,
+    /// Exit code 0: runs. Run as one more detector if given.
+    pub status: Option<Vec<String>>,
+    pub environment: Environment,
+}
+
+/// A program in the foreground, supervised directly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub command: Vec<String>,
+    pub environment: Environment,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    pub user: Option<String>,
+    pub directory: Option<String>,
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A thing that looks whether a resource runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detector {
+    pub check: Check,
+    /// Default 5 s.
+    pub interval: Duration,
+    /// Default 3 s. A check that has not ended by then has failed.
+    pub timeout: Duration,
+    /// Failed checks in a row until the resource counts as failed. Default 1.
+    pub tries: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Check {
+    /// A TCP connection to it succeeds; `program`, if given, must own the listening socket.
+    Tcp {
+        address: Option<IpAddr>,
+        port: u16,
+        program: Option<String>,
+    },
+    /// A UDP socket is bound to the port.
+    Udp { port: u16, program: Option<String> },
+    Url {
+        url: String,
+        statuses: Vec<u16>,
+        contains: Option<String>,
+    },
+    /// A process whose name or command line contains the text.
+    Process { name: String },
+    Script {
+        command: Vec<String>,
+        environment: Environment,
+    },
+}
+
+impl Cluster {
+    /// The voters this configuration asks for: at most five nodes, and the witness when their
+    /// number is even; a cluster of one node has one voter.
+    #[must_use]
+    pub fn voters(&self) -> BTreeSet<MemberId> {
+        let mut voters: BTreeSet<_> = self.nodes.keys().copied().take(5).collect();
+        if let Some(witness) = &self.witness
+            && voters.len() % 2 == 0
+        {
+            voters.insert(witness.id);
+        }
+        voters
+    }
+
+    /// Name of a member, for people.
+    #[must_use]
+    pub fn name_of(&self, member: MemberId) -> String {
+        if let Some(node) = self.nodes.get(&member) {
+            return node.name.clone();
+        }
+        match &self.witness {
+            Some(witness) if witness.id == member => witness.name.clone(),
+            _ => member.to_string(),
+        }
+    }
+
+    /// The node of this name.
+    #[must_use]
+    pub fn node_named(&self, name: &str) -> Option<MemberId> {
+        self.nodes
+            .iter()
+            .find(|(_, node)| node.name == name)
+            .map(|(&id, _)| id)
+    }
+
+    /// Every member: nodes and witness.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<MemberId> {
+        self.nodes
+            .keys()
+            .copied()
+            .chain(self.witness.iter().map(|w| w.id))
+            .collect()
+    }
+}
+
+impl Timing {
+    /// Silence after which a peer is taken to be down.
+    #[must_use]
+    pub fn down(&self) -> Duration {
+        self.heartbeat * self.down_after
+    }
+
+    /// Profile `standard`: failover within a second.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self::of(100, 2, 5, 600, 3_000)
+    }
+
+    /// Profile `fast`: failover within a quarter of a second on quiet hosts.
+    #[must_use]
+    pub fn fast() -> Self {
+        Self::of(20, 3, 7, 180, 3_000)
+    }
+
+    /// Profile `wan`: failover within ten seconds over slow links.
+    #[must_use]
+    pub fn wan() -> Self {
+        Self::of(1_000, 2, 5, 6_500, 10_000)
+    }
+
+    /// Profile `classic`: the numbers administrators of older products know.
+    #[must_use]
+    pub fn classic() -> Self {
+        Self::of(2_200, 2, 3, 9_600, 15_000)
+    }
+
+    fn of(
+        heartbeat_ms: u64,
+        warn_after: u32,
+        down_after: u32,
+        lease_ms: u64,
+        first_ms: u64,
+    ) -> Self {
+        Self {
+            heartbeat: Duration::from_millis(heartbeat_ms),
+            warn_after,
+            down_after,
+            lease: Duration::from_millis(lease_ms),
+            first_start_delay: Duration::from_millis(first_ms),
+            ungated_margin: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            max: 3,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for Flapping {
+    fn default() -> Self {
+        Self {
+            times: 3,
+            window: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Group {
+    /// Virtual addresses of the group.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.resources
+            .values()
+            .filter_map(|resource| match &resource.kind {
+                ResourceKind::Address(address) => Some(address),
+                _ => None,
+            })
+    }
+}

@@ -1,0 +1,265 @@
+//! The cluster document: the one replicated value. Whole, small, versioned.
+
+use crate::config::Cluster;
+use crate::ids::{Epoch, GroupId, HostBoot, MemberId, ResourceId, Version};
+use crate::reason::Reason;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Format this build reads and writes. A member with an older build keeps and hands on a newer
+/// document, votes and holds, but does not lead.
+pub const FORMAT: u16 = 1;
+
+/// Largest document that is accepted, encoded: 64 KiB.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// Decisions kept in the document for `explain`; older ones are in each node's event log.
+pub const HISTORY: usize = 24;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    pub version: Version,
+    pub format: u16,
+    /// Counts changes of `config` alone: what the operator calls the configuration's revision.
+    pub revision: u64,
+    pub config: Cluster,
+    pub voters: Voters,
+    /// One for each group of `config`.
+    pub groups: BTreeMap<GroupId, Placement>,
+    /// One for each member of `config`.
+    pub members: BTreeMap<MemberId, Membership>,
+    /// All automatic action is off: every group is pinned.
+    pub disarmed: bool,
+    /// Newest last, at most [`HISTORY`].
+    pub history: Vec<Decision>,
+}
+
+/// Who votes. While `next` stands, a majority of both sets is needed for everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Voters {
+    pub now: BTreeSet<MemberId>,
+    pub next: Option<BTreeSet<MemberId>>,
+}
+
+/// Who runs a group, and what shall become of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Rises each time `holder` is set.
+    pub epoch: Epoch,
+    /// The only node that may run it; it still needs a lease and the start check.
+    pub holder: Option<MemberId>,
+    pub goal: Goal,
+    /// The holder is asked to stop it in good order; once it reports that, `to` becomes holder.
+    pub moving: Option<Move>,
+    /// The holder needs no lease, and nobody takes the group over.
+    pub pin: Option<Pin>,
+    /// Automatic takeover is switched off for the whole group.
+    pub disabled: bool,
+    /// … or off for these nodes.
+    pub disabled_on: BTreeSet<MemberId>,
+    pub maintenance: bool,
+    pub maintenance_on: BTreeSet<MemberId>,
+    pub maintenance_resources: BTreeSet<ResourceId>,
+    /// Nodes that could not run it, until cleared by the operator.
+    pub failed_on: BTreeMap<MemberId, Failure>,
+    /// Where it came from by a switchover that is not finished yet: where to go back to.
+    pub switched_from: Option<MemberId>,
+    /// Why `holder`, `goal` or `moving` were last changed.
+    pub reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub epoch: Epoch,
+    pub resource: Option<ResourceId>,
+    pub detail: String,
+    /// Failed starts on this node since it was last cleared.
+    pub starts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goal {
+    Run,
+    /// Stopped by the operator: stays stopped over failures and reboots.
+    Stopped,
+    /// Could not run anywhere; waits for the operator.
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// `None`: only stop.
+    pub to: Option<MemberId>,
+    pub reason: Reason,
+    /// Asked for by the operator: goes back if `to` cannot start it (by policy).
+    pub by_operator: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pin {
+    Pinned(PinReason),
+    /// The holder is asked to acknowledge that it holds a lease again; then the pin is removed.
+    Releasing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PinReason {
+    Disarmed,
+    Maintenance,
+    /// No third vote, and the policy is to wait for the operator.
+    Wait,
+    /// The group's takeover policy is `never`.
+    Never,
+    /// The witness has been silent while the nodes see each other.
+    WitnessSilent,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// Not a candidate for any group: planned work.
+    pub maintenance: bool,
+    /// Asked to hand its groups over.
+    pub drained: bool,
+    /// Left in good order: not waited for.
+    pub left: bool,
+    /// Held out of automatic takeover after it failed too often.
+    pub held_out: bool,
+    /// The host boot that was last fenced or declared down by the operator.
+    pub down_boot: Option<HostBoot>,
+}
+
+/// One entry of the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    pub version: Version,
+    pub group: Option<GroupId>,
+    pub from: Option<MemberId>,
+    pub to: Option<MemberId>,
+    pub reason: Reason,
+}
+
+impl Voters {
+    #[must_use]
+    pub fn new(now: BTreeSet<MemberId>) -> Self {
+        Self { now, next: None }
+    }
+
+    /// Is `agreed` a majority — of both sets while a change is under way?
+    #[must_use]
+    pub fn majority(&self, agreed: impl Fn(MemberId) -> bool) -> bool {
+        let most =
+            |set: &BTreeSet<MemberId>| set.iter().filter(|&&m| agreed(m)).count() * 2 > set.len();
+        most(&self.now) && self.next.as_ref().is_none_or(most)
+    }
+
+    /// Every member with a vote in either set.
+    #[must_use]
+    pub fn all(&self) -> BTreeSet<MemberId> {
+        self.now
+            .iter()
+            .chain(self.next.iter().flatten())
+            .copied()
+            .collect()
+    }
+
+    #[must_use]
+    pub fn contains(&self, member: MemberId) -> bool {
+        self.now.contains(&member)
+            || self
+                .next
+                .as_ref()
+                .is_some_and(|next| next.contains(&member))
+    }
+}
+
+impl Document {
+    /// The first document of a cluster, as `init` writes it: version 1.1.
+    #[must_use]
+    pub fn first(config: Cluster) -> Self {
+        let mut document = Self {
+            version: Version::new(1, 1),
+            format: FORMAT,
+            revision: 1,
+            voters: Voters::new(config.voters()),
+            groups: BTreeMap::new(),
+            members: BTreeMap::new(),
+            disarmed: false,
+            history: Vec::new(),
+            config,
+        };
+        document.align();
+        document
+    }
+
+    /// Gives every group a placement and every member a membership, and drops what belongs to none.
+    pub fn align(&mut self) {
+        for group in self.config.groups.keys() {
+            self.groups.entry(group.clone()).or_default();
+        }
+        self.groups
+            .retain(|group, _| self.config.groups.contains_key(group));
+        let members = self.config.members();
+        for &member in &members {
+            self.members.entry(member).or_default();
+        }
+        self.members.retain(|member, _| members.contains(member));
+    }
+
+    /// Appends to the history, dropping the oldest entries.
+    pub fn record(
+        &mut self,
+        group: Option<GroupId>,
+        from: Option<MemberId>,
+        to: Option<MemberId>,
+        reason: Reason,
+    ) {
+        let version = Version {
+            term: self.version.term,
+            index: self.version.index + 1,
+        };
+        self.history.push(Decision {
+            version,
+            group,
+            from,
+            to,
+            reason,
+        });
+        let excess = self.history.len().saturating_sub(HISTORY);
+        self.history.drain(..excess);
+    }
+
+    /// Groups `member` is the holder of.
+    pub fn held_by(&self, member: MemberId) -> impl Iterator<Item = (&GroupId, &Placement)> {
+        self.groups
+            .iter()
+            .filter(move |(_, placement)| placement.holder == Some(member))
+    }
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self {
+            epoch: Epoch::default(),
+            holder: None,
+            goal: Goal::Run,
+            moving: None,
+            pin: None,
+            disabled: false,
+            disabled_on: BTreeSet::new(),
+            maintenance: false,
+            maintenance_on: BTreeSet::new(),
+            maintenance_resources: BTreeSet::new(),
+            failed_on: BTreeMap::new(),
+            switched_from: None,
+            reason: Reason::NotStartedYet,
+        }
+    }
+}
+
+impl Placement {
+    /// The pin is in force: no lease needed.
+    #[must_use]
+    pub fn pinned(&self) -> bool {
+        matches!(self.pin, Some(Pin::Pinned(_)))
+    }
+}

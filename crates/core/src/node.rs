@@ -1,0 +1,141 @@
+//! The deciding half of a member: keeps the document, elects, runs its groups, plans when it leads.
+
+use crate::document::Document;
+use crate::group::{ActionId, ResourceAction, ResourceFact};
+use crate::guard::{GuardEvent, Wanted};
+use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, ResourceId, Term, Version};
+use crate::message::Message;
+use crate::reason::Reason;
+use crate::request::{Outcome, Request};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who this member is in this run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub me: MemberId,
+    pub boot: HostBoot,
+    pub incarnation: Incarnation,
+    /// Seeds the jitter of elections; anything.
+    pub seed: u64,
+}
+
+/// What a member keeps on disk. Written whole and atomically before it is acted upon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durable {
+    pub term: Term,
+    pub vote: Option<MemberId>,
+    pub document: Option<Arc<Document>>,
+    /// Longest lease of the last two documents: how long a restarted host is silent.
+    pub longest_lease: Duration,
+    /// Highest version each voter was seen to keep; one that falls behind it is refused.
+    pub floors: BTreeMap<MemberId, Version>,
+}
+
+/// A write of [`Durable`]; later writes have greater numbers and replace earlier ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PersistId(pub u64);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// From an authenticated member, over TCP.
+    Message {
+        from: MemberId,
+        message: Message,
+    },
+    Guard(GuardEvent),
+    /// This write, and every earlier one, is on disk.
+    Persisted(PersistId),
+    /// An action ended.
+    Done {
+        id: ActionId,
+        result: Result<(), String>,
+    },
+    Fact {
+        group: GroupId,
+        resource: ResourceId,
+        fact: ResourceFact,
+    },
+    /// An operator on this member asks; the answer carries the same `id`.
+    Request {
+        id: u64,
+        request: Box<Request>,
+        dry_run: bool,
+    },
+    /// A deadline has come.
+    Tick,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    Send {
+        to: MemberId,
+        message: Message,
+    },
+    Persist {
+        id: PersistId,
+        state: Box<Durable>,
+    },
+    /// Everything the guard shall do from now on; replaces the earlier one.
+    Guard(Box<Wanted>),
+    Resource(ResourceAction),
+    Answer {
+        id: u64,
+        outcome: Outcome,
+    },
+    Event(Event),
+    /// The policy's final action for this host.
+    Host(HostAction),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostAction {
+    StopHotpair,
+    Reboot,
+}
+
+/// Something the operator may want to know, for the log, the alarms and the timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub level: Level,
+    pub group: Option<GroupId>,
+    pub node: Option<MemberId>,
+    pub what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    Message,
+    Warning,
+    Error,
+    Cleared,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    Leads {
+        term: Term,
+    },
+    Decided {
+        from: Option<MemberId>,
+        to: Option<MemberId>,
+        reason: Reason,
+    },
+    GroupState {
+        state: String,
+        detail: String,
+    },
+    MemberUp,
+    MemberDown {
+        silent: Duration,
+    },
+    MemberRebooted,
+    LeaseHeld,
+    LeaseLost,
+    VoterRefused {
+        detail: String,
+    },
+    Text(String),
+}

@@ -1,0 +1,86 @@
+//! What the operator asks for. Applied to the document by the leader; any member passes it on.
+
+use crate::config::Cluster;
+use crate::ids::{GroupId, MemberId, ResourceId};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    GroupStart {
+        group: GroupId,
+        on: Option<MemberId>,
+    },
+    GroupStop {
+        group: GroupId,
+    },
+    /// Switchover: stop in good order, start on `to` (`None`: the best other fit node).
+    GroupSwitch {
+        group: GroupId,
+        to: Option<MemberId>,
+    },
+    /// Automatic takeover on, for the group or for it on one node.
+    GroupEnable {
+        group: GroupId,
+        node: Option<MemberId>,
+    },
+    GroupDisable {
+        group: GroupId,
+        node: Option<MemberId>,
+    },
+    /// Forgets failures, so that the group may run there again.
+    GroupClear {
+        group: GroupId,
+        node: Option<MemberId>,
+    },
+    Maintenance {
+        scope: Scope,
+        on: bool,
+    },
+    Disarm,
+    Arm,
+    /// Hands the node's groups over and gives it no new ones, until `NodeUndrain`.
+    NodeDrain {
+        node: MemberId,
+    },
+    NodeUndrain {
+        node: MemberId,
+    },
+    /// The node's daemon stops in good order: its groups are handed over first.
+    NodeLeave {
+        node: MemberId,
+    },
+    /// Takes a node that is down out of the configuration.
+    NodeRemove {
+        node: MemberId,
+    },
+    /// Ends the flapping hold.
+    NodeClear {
+        node: MemberId,
+    },
+    /// The operator's word that this node is powered off: its groups may be taken over.
+    NodeIsDown {
+        node: MemberId,
+    },
+    /// A new configuration; refused if it was made from another revision than the present one.
+    Configure {
+        config: Box<Cluster>,
+        made_from: u64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    Group(GroupId),
+    Resource(GroupId, ResourceId),
+    GroupOnNode(GroupId, MemberId),
+    Node(MemberId),
+}
+
+/// Answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Committed; the text says what will happen now.
+    Done(String),
+    /// Nothing was changed: what is wrong and what to do.
+    Refused(String),
+}
