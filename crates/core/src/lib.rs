@@ -13,6 +13,7 @@
 
 pub mod config;
 pub mod document;
+pub mod fault;
 pub mod group;
 pub mod guard;
 pub mod ids;

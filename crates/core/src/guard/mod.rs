@@ -1,4 +1,12 @@
 //! The guard: heartbeats, promises, the node's lease, the start check, and the gates.
+//!
+//! It runs in a small process of its own, locked in memory and real-time, so that neither a busy
+//! nor a dead daemon can fake a dead node, nor keep an address alive. See
+//! `docs/internals/arbitration.md` for why the rules are as they are.
+
+mod lease;
+mod promise;
+mod run;
 
 use crate::document::Voters;
 use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, Term, Version};
@@ -6,6 +14,9 @@ use crate::message::Datagram;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+pub use promise::Promises;
+pub use run::Guard;
 
 /// What the deciding half wants of the guard: complete, replaces what it wanted before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +105,9 @@ pub enum GuardEvent {
     Lease { held: bool },
     /// The groups this node has a permit for now; all others were cut.
     Permits(BTreeMap<GroupId, Epoch>),
+    /// A majority holds this version or a newer one, and no promise of theirs under an older one
+    /// runs: a joint change of voters of this version may be finished.
+    Cleared(Version),
     /// A voter showed an older document than it was seen to keep.
     VoterFellBehind {
         voter: MemberId,

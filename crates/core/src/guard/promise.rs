@@ -1,0 +1,118 @@
+//! The voter's half: promises to other members, kept for as long as the host lives.
+//!
+//! A promise says: "until it ends I shall not confirm anybody's start of what your document gives
+//! you". It is given to a member that shows the voter's own document or a newer one, counts by the
+//! slower clock from its granting, and outlives the guard: the shell keeps [`Promises`] in /run
+//! under the host's boot id. A host that restarted has forgotten them, so it confirms nothing for
+//! the longest lease it may have promised.
+
+use crate::fault::{Fault, planted};
+use crate::ids::{HostBoot, Incarnation, MemberId, Version};
+use crate::message::{Ack, Beat};
+use crate::time::Now;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Promises of one host boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promises {
+    made: BTreeMap<MemberId, Promise>,
+    /// Newest beat answered, so that one overtaken on its way is not taken for a new one.
+    answered: BTreeMap<MemberId, (HostBoot, Incarnation, u64)>,
+    /// Since when nothing is confirmed; `None` once the silence has passed.
+    silent_since: Option<Now>,
+}
+
+/// `version` was shown when it was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Promise {
+    version: Version,
+    granted: Now,
+    length: Duration,
+}
+
+impl Promise {
+    fn runs(&self, now: Now) -> bool {
+        now.elapsed_slow(self.granted) < self.length
+    }
+}
+
+/// What a voter says about itself in an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Voter {
+    pub me: MemberId,
+    pub boot: HostBoot,
+    pub held: Version,
+    pub longest_lease: Duration,
+}
+
+impl Promises {
+    /// Promises of a host that has just started: whatever was promised before is unknown.
+    #[must_use]
+    pub fn forgotten(now: Now) -> Self {
+        let silent = !planted(Fault::NoSilenceAfterHostRestart);
+        Self {
+            silent_since: silent.then_some(now),
+            ..Self::default()
+        }
+    }
+
+    /// Is this beat newer than all answered ones of its sender? Remembers it if so.
+    pub(super) fn is_news(&mut self, beat: &Beat) -> bool {
+        let order = (beat.boot, beat.run, beat.seq);
+        let newest = self.answered.entry(beat.from).or_default();
+        if order <= *newest {
+            return false;
+        }
+        if planted(Fault::RunTakenForBoot) && (newest.0, newest.1) != (beat.boot, beat.run) {
+            self.made.remove(&beat.from);
+        } else if newest.0 != beat.boot {
+            // The earlier host boot has ended, and its leases with it: the host itself says so.
+            self.made.remove(&beat.from);
+        }
+        *newest = order;
+        true
+    }
+
+    /// Answers a fresh beat, promising the lease if it is asked for and may be granted.
+    pub(super) fn answer(&mut self, now: Now, voter: Voter, beat: &Beat) -> Ack {
+        let shows_enough = beat.shown >= voter.held || planted(Fault::GrantToOlderVersion);
+        let granted = !beat.idle && shows_enough;
+        if granted {
+            let promise = Promise {
+                version: beat.shown,
+                granted: now,
+                length: beat.lease,
+            };
+            self.made.insert(beat.from, promise);
+        }
+        Ack {
+            from: voter.me,
+            boot: voter.boot,
+            to: beat.from,
+            beat_boot: beat.boot,
+            beat_run: beat.run,
+            beat_seq: beat.seq,
+            granted,
+            held: voter.held,
+            clear: self.clear(now, voter, beat.from),
+        }
+    }
+
+    /// No promise to a member other than `to` under a version older than this still runs.
+    fn clear(&mut self, now: Now, voter: Voter, to: MemberId) -> Version {
+        if let Some(since) = self.silent_since {
+            if now.elapsed_slow(since) < voter.longest_lease {
+                return Version::ZERO;
+            }
+            self.silent_since = None;
+        }
+        self.made.retain(|_, promise| promise.runs(now));
+        let others = self.made.iter().filter(|(member, _)| **member != to);
+        others
+            .map(|(_, promise)| promise.version)
+            .min()
+            .map_or(voter.held, |oldest| oldest.min(voter.held))
+    }
+}
