@@ -1,0 +1,7 @@
+//! Adapters to the operating system, one module per outside thing.
+
+pub mod cgroup;
+pub mod clock;
+pub mod net;
+pub mod process;
+pub mod rt;
