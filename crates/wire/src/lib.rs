@@ -6,6 +6,8 @@
 //! | [`replay`] | each heartbeat counts once, none from an earlier start |
 //! | [`frame`] | messages cut out of a TCP stream |
 //! | [`codec`] | one message to bytes and back |
+//! | [`pki`] | the cluster CA, its certificates, TLS settings without a wall clock |
+//! | [`token`] | the one-time token of `join` and of a witness |
 //!
 //! Nothing here reads a clock, a file or a socket, and every decoder is total:
 //! any bytes give a value or an error, never a panic. The formats are written
@@ -15,7 +17,9 @@
 pub mod codec;
 pub mod frame;
 mod ids;
+pub mod pki;
 pub mod replay;
 pub mod seal;
+pub mod token;
 
 pub use ids::{ClusterId, ParseClusterIdError};

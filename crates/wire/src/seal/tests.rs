@@ -140,8 +140,8 @@ fn says_why_a_datagram_is_refused() {
     assert_eq!(with(3, 9), Err(OpenError::UnknownKey { id: 9 }));
     let theirs = ClusterId(0x0102_0304_0506_0709);
     assert_eq!(with(11, 9), Err(OpenError::OtherCluster { theirs }));
-    for at in 12..good.len() {
-        assert_eq!(with(at, good[at] ^ 1), Err(OpenError::Forged), "byte {at}");
+    for (at, byte) in good.iter().enumerate().skip(12) {
+        assert_eq!(with(at, byte ^ 1), Err(OpenError::Forged), "byte {at}");
     }
 }
 
