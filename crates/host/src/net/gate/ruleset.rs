@@ -1,0 +1,205 @@
+//! The gate's tables as text, and the run of `nft` that loads them.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::GateError;
+
+/// A run of `nft` takes some 10 ms; beyond this it hangs.
+const NFT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Before connection tracking and address translation (raw is -300).
+const EARLY: i32 = -350;
+/// After address translation (source translation is 100).
+const LATE: i32 = 350;
+
+/// Refuses names that are none or that nft would read otherwise.
+pub(super) fn check_name(name: &str) -> Result<(), GateError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    if starts && name.len() <= 31 && name.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(GateError::BadName(name.to_owned()))
+    }
+}
+
+/// One nft transaction that creates or mends the gate and keeps permissions.
+pub(super) fn install_script(name: &str, managed: &BTreeSet<IpAddr>) -> String {
+    let mut script = format!(
+        "\
+table inet {name} {{
+  set managed4 {{ type ipv4_addr; }}
+  set managed6 {{ type ipv6_addr; }}
+  set permitted4 {{ type ipv4_addr; flags timeout; }}
+  set permitted6 {{ type ipv6_addr; flags timeout; }}
+  chain prerouting {{ type filter hook prerouting priority {EARLY}; policy accept; }}
+  chain output {{ type filter hook output priority {EARLY}; policy accept; }}
+  chain postrouting {{ type filter hook postrouting priority {LATE}; policy accept; }}
+}}
+table arp {name} {{
+  set managed4 {{ type ipv4_addr; }}
+  set permitted4 {{ type ipv4_addr; flags timeout; }}
+  chain input {{ type filter hook input priority {EARLY}; policy accept; }}
+  chain output {{ type filter hook output priority {EARLY}; policy accept; }}
+}}
+flush table inet {name}
+flush table arp {name}
+flush set inet {name} managed4
+flush set inet {name} managed6
+flush set arp {name} managed4
+"
+    );
+    for (family, chain, rule) in RULES {
+        script.push_str(&format!("add rule {family} {name} {chain} {rule} drop\n"));
+    }
+    for address in managed {
+        let places: &[&str] = match address {
+            IpAddr::V4(_) => &["inet", "arp"],
+            IpAddr::V6(_) => &["inet"],
+        };
+        let version = if address.is_ipv4() { 4 } else { 6 };
+        for family in places {
+            let set = format!("{family} {name} managed{version}");
+            script.push_str(&format!("add element {set} {{ {address} }}\n"));
+        }
+    }
+    script
+}
+
+/// What is dropped, as family, chain and condition.
+///
+/// `fib … local` lets pass what this host only forwards to or for another
+/// holder. The ARP input rule lets announcements of another holder pass.
+const RULES: [(&str, &str, &str); 8] = [
+    (
+        "inet",
+        "prerouting",
+        "ip daddr @managed4 ip daddr != @permitted4 fib daddr type local",
+    ),
+    (
+        "inet",
+        "prerouting",
+        "ip6 daddr @managed6 ip6 daddr != @permitted6 fib daddr type local",
+    ),
+    (
+        "inet",
+        "output",
+        "ip saddr @managed4 ip saddr != @permitted4",
+    ),
+    (
+        "inet",
+        "output",
+        "ip6 saddr @managed6 ip6 saddr != @permitted6",
+    ),
+    (
+        "inet",
+        "postrouting",
+        "ip saddr @managed4 ip saddr != @permitted4 fib saddr type local",
+    ),
+    (
+        "inet",
+        "postrouting",
+        "ip6 saddr @managed6 ip6 saddr != @permitted6 fib saddr type local",
+    ),
+    (
+        "arp",
+        "input",
+        "arp saddr ip != @managed4 arp daddr ip @managed4 arp daddr ip != @permitted4",
+    ),
+    (
+        "arp",
+        "output",
+        "arp saddr ip @managed4 arp saddr ip != @permitted4",
+    ),
+];
+
+/// Removes the tables, whether they exist or not.
+pub(super) fn remove_script(name: &str) -> String {
+    format!(
+        "table inet {name} {{ }}\ntable arp {name} {{ }}\n\
+         delete table inet {name}\ndelete table arp {name}\n"
+    )
+}
+
+/// Has `nft` load a script in one transaction.
+pub(super) fn run_nft(name: &str, script: &str) -> Result<(), GateError> {
+    let mut child = start_nft()?;
+    if let Some(mut input) = child.stdin.take() {
+        match input.write_all(script.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(GateError::RunNft(error));
+            }
+            _ => {}
+        }
+    }
+    let success = wait(&mut child)?;
+    let mut output = String::new();
+    if let Some(errors) = child.stderr.take() {
+        let read = errors.take(4096).read_to_string(&mut output);
+        read.map_err(GateError::RunNft)?;
+    }
+    if success {
+        return Ok(());
+    }
+    Err(GateError::NftRefused {
+        name: name.to_owned(),
+        output: output.trim().to_owned(),
+    })
+}
+
+/// Starts `nft` from PATH, or from where packages put it.
+fn start_nft() -> Result<Child, GateError> {
+    for program in ["nft", "/usr/sbin/nft"] {
+        let started = Command::new(program)
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        match started {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result.map_err(GateError::RunNft),
+        }
+    }
+    Err(GateError::NftMissing)
+}
+
+fn wait(child: &mut Child) -> Result<bool, GateError> {
+    let deadline = Instant::now() + NFT_TIMEOUT;
+    loop {
+        if let Some(status) = child.try_wait().map_err(GateError::RunNft)? {
+            return Ok(status.success());
+        }
+        if Instant::now() >= deadline {
+            child.kill().map_err(GateError::RunNft)?;
+            child.wait().map_err(GateError::RunNft)?;
+            return Err(GateError::NftHangs(NFT_TIMEOUT));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_names_that_could_end_the_script() {
+        for name in [
+            "",
+            "1a",
+            "a b",
+            "a;flush ruleset",
+            "a{",
+            "ä",
+            &"a".repeat(32),
+        ] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_name("hotpair_node1").is_ok());
+    }
+}
