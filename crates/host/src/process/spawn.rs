@@ -149,9 +149,9 @@ enum Entry {
 
 /// Starts `program` with both outputs going to `output`; returns once it runs.
 ///
-/// Kernels from 6.14 on (seen on 6.18) kill every child cloned into a cgroup that was ever killed
-/// through `cgroup.kill`, because they compare the kill counter of the wrong cgroup. A child that
-/// never ran a line is therefore made once more in the other way.
+/// Some kernels (seen on 6.18) kill every child cloned into a cgroup that was killed before
+/// through `cgroup.kill`, though it is empty and usable. A child that never ran a line is therefore
+/// made once more in the other way.
 pub(super) fn spawn(program: &Program, output: BorrowedFd<'_>) -> Result<Spawned, SpawnError> {
     let image = Image::prepare(program)?;
     match start(program, &image, output, Entry::Clone)? {
