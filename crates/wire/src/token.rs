@@ -46,7 +46,7 @@ const CHECKSUM_LEN: usize = 4;
 pub const MAX_ADDRESSES: usize = 8;
 /// Bytes of the secret, 128 bits: beyond guessing.
 pub const SECRET_LEN: usize = 16;
-/// Longer texts are not looked at; the longest token has 402 characters.
+/// Longer texts are not looked at; the longest token has 399 characters.
 const MAX_TEXT: usize = 1024;
 
 /// What a token lets its holder become.

@@ -148,8 +148,10 @@ fn refuses_a_client_without_certificate_unless_it_may_join() {
 
 #[test]
 fn a_token_refuses_a_server_under_another_ca() {
-    let token = token(&ca());
-    let impostor = node(&ca(), 1);
+    let trusted = ca();
+    let token = token(&trusted);
+    let own = ClusterCa::generate_for("office", trusted.cluster()).unwrap();
+    let impostor = node(&own, 1);
     let server = server_config(&impostor, ClientAuth::Optional).unwrap();
     let name = token.server_name().unwrap();
     assert!(handshake(join_config(&token).unwrap(), name, server).is_err());
