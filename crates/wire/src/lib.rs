@@ -13,6 +13,7 @@
 //! any bytes give a value or an error, never a panic. The formats are written
 //! down byte by byte in `docs/internals/wire.md`.
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 pub mod codec;
 pub mod frame;
