@@ -1,10 +1,43 @@
 //! One group on this node: starts and stops its resources in the order of their dependencies,
 //! restarts in place, and says what state it is in.
+//!
+//! ```text
+//!   Orders (want, epoch, maintenance) --+
+//!   facts (detected, exited, verdict) --+--> GroupRun::settle --> starts, stops, kills, checks
+//!   completions of earlier actions -----+           |
+//!                                                   +--> GroupRun::report
+//! ```
+//!
+//! [`GroupRun::settle`] looks at what is true now and emits only what is not under way yet, so a
+//! repeated or lost call leaves nothing wrong. `part` holds one resource, `order` the dependencies,
+//! `restart` what a failure leads to, `state` the report.
+
+mod order;
+mod part;
+mod restart;
+mod run;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use run::GroupRun;
 
 use crate::config::Group;
 use crate::ids::{Epoch, GroupId, ResourceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+
+/// Counts the actions of one run of the daemon; one for all its groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ActionIds(u64);
+
+impl ActionIds {
+    /// A number that no earlier action of this run has.
+    pub fn take(&mut self) -> ActionId {
+        self.0 += 1;
+        ActionId(self.0)
+    }
+}
 
 /// Names one action of this run of the daemon; its completion carries the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,0 +1,203 @@
+//! The state machine of one group: orders, facts and completions in, actions out.
+
+use super::order::{Parts, may_start, may_stop};
+use super::part::{Look, Part, Phase};
+use super::restart::{GivenUp, Restarted};
+use super::{ActionId, ActionIds, Orders, ResourceAction, ResourceFact, Want, Work};
+use crate::config::OnStopFailure;
+use crate::ids::{Epoch, GroupId, ResourceId};
+use crate::time::Moment;
+
+/// One group on this node.
+///
+/// Feed it facts and completions as they come, then call [`settle`](Self::settle). After a restart
+/// of the daemon, feed [`ResourceFact::Adopted`] for everything that runs before the first
+/// `settle`: what was not adopted is taken to be stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRun {
+    pub(super) id: GroupId,
+    /// Of the last orders acted on.
+    pub(super) epoch: Epoch,
+    pub(super) want: Want,
+    pub(super) maintenance: bool,
+    pub(super) parts: Parts,
+    pub(super) given_up: Option<GivenUp>,
+    /// Oldest first.
+    pub(super) restarts: Vec<Restarted>,
+}
+
+impl GroupRun {
+    /// A group of which nothing runs here.
+    #[must_use]
+    pub fn new(id: GroupId) -> Self {
+        Self {
+            id,
+            epoch: Epoch(0),
+            want: Want::Stop,
+            maintenance: false,
+            parts: Parts::new(),
+            given_up: None,
+            restarts: Vec::new(),
+        }
+    }
+
+    /// Brings the work under way in line with the orders: emits what is not under way yet. Calling
+    /// it again without news emits nothing.
+    pub fn settle(
+        &mut self,
+        now: Moment,
+        orders: &Orders,
+        ids: &mut ActionIds,
+    ) -> Vec<ResourceAction> {
+        self.take_orders(orders);
+        self.take_config(now, orders);
+        for part in self.parts.values_mut() {
+            part.expire(now);
+        }
+        self.decide(now, orders.config.restart);
+        let keys: Vec<ResourceId> = self.parts.keys().cloned().collect();
+        let mut actions = Vec::new();
+        for resource in keys {
+            let Some(work) = self.next(now, &resource, orders.config.on_stop_failure) else {
+                continue;
+            };
+            let id = ids.take();
+            if let Some(part) = self.parts.get_mut(&resource) {
+                match work {
+                    Work::Start => part.starting(id, orders.epoch),
+                    Work::Stop => part.stopping(id),
+                    Work::Kill => part.killing(id),
+                    Work::Check => part.check = Some(id),
+                }
+            }
+            actions.push(ResourceAction {
+                id,
+                group: self.id.clone(),
+                resource,
+                epoch: orders.epoch,
+                work,
+            });
+        }
+        actions
+    }
+
+    /// An action has ended. Ids that are not under way (overtaken by a kill, or never issued) are
+    /// ignored.
+    pub fn done(&mut self, now: Moment, id: ActionId, result: Result<(), String>) {
+        for part in self.parts.values_mut() {
+            if part.done(now, id, &result) {
+                return;
+            }
+        }
+    }
+
+    /// Something was seen of a resource.
+    pub fn fact(&mut self, now: Moment, resource: &ResourceId, fact: ResourceFact) {
+        if let ResourceFact::Adopted { epoch } = fact {
+            self.epoch = self.epoch.max(epoch);
+        }
+        let part = self.parts.entry(resource.clone()).or_insert_with(Part::new);
+        part.fact(now, self.epoch, fact);
+    }
+
+    /// The operator has seen to it: what could not be stopped is tried again, and a failure is
+    /// forgotten unless the group is asked to run (then only a new epoch starts it again).
+    pub fn clear(&mut self) {
+        for part in self.parts.values_mut() {
+            part.retry_stop();
+        }
+        if self.want != Want::Run {
+            self.given_up = None;
+        }
+    }
+
+    /// When `settle` must be called at the latest, if nothing happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        self.parts
+            .values()
+            .filter_map(Part::deadline)
+            .chain(self.restarts.first().map(|restart| restart.until))
+            .min()
+    }
+
+    /// Shall its resources run, as far as it is up to the group?
+    pub(super) fn shall_run(&self) -> bool {
+        self.want == Want::Run && self.given_up.is_none()
+    }
+
+    fn take_orders(&mut self, orders: &Orders) {
+        if orders.want == Want::Run && orders.epoch != self.epoch && self.given_up.is_some() {
+            self.given_up = None;
+            self.restarts.clear();
+        }
+        self.epoch = orders.epoch;
+        self.want = orders.want;
+        self.maintenance = orders.maintenance;
+    }
+
+    fn take_config(&mut self, now: Moment, orders: &Orders) {
+        let known = &orders.config.resources;
+        for id in known.keys() {
+            self.parts.entry(id.clone()).or_insert_with(Part::new);
+        }
+        self.parts
+            .retain(|id, part| known.contains_key(id) || !part.is_stopped());
+        let shall_run = self.shall_run();
+        for (id, part) in &mut self.parts {
+            part.configured = known.contains_key(id);
+            if let Some(resource) = known.get(id) {
+                part.requires.clone_from(&resource.requires);
+                part.requires.retain(|id| known.contains_key(id));
+                part.look = Look::of(resource);
+            }
+            let maintained = orders.maintenance || orders.maintenance_resources.contains(id);
+            if part.maintained && !maintained && shall_run && part.configured {
+                part.leave_maintenance(now);
+            }
+            part.maintained = maintained;
+            if maintained || !shall_run || !part.configured {
+                part.cycle = false;
+                part.restarting = false;
+            }
+        }
+    }
+
+    /// The next piece of work for a resource, if any is due.
+    fn next(&mut self, now: Moment, id: &ResourceId, policy: OnStopFailure) -> Option<Work> {
+        let shall_run = self.shall_run();
+        let part = self.parts.get_mut(id)?;
+        if self.want == Want::Gone {
+            return kills(&part.phase, now).then_some(Work::Kill);
+        }
+        let up = shall_run && part.configured && !part.cycle;
+        if part.takes_check(now) && (up || part.maintained) {
+            return Some(Work::Check);
+        }
+        if let Phase::KillFailed { retry } = part.phase {
+            return (now >= retry).then_some(Work::Kill);
+        }
+        let part = self.parts.get(id)?;
+        if part.maintained {
+            return None;
+        }
+        match &part.phase {
+            Phase::Stopped => (up && may_start(&self.parts, part)).then_some(Work::Start),
+            Phase::Confirming { .. } | Phase::Running => {
+                (!up && may_stop(&self.parts, id)).then_some(Work::Stop)
+            }
+            Phase::Failed { .. } => may_stop(&self.parts, id).then_some(Work::Stop),
+            Phase::StopFailed => (policy == OnStopFailure::Kill).then_some(Work::Kill),
+            _ => None,
+        }
+    }
+}
+
+/// Must a resource that may not run any more be killed now?
+fn kills(phase: &Phase, now: Moment) -> bool {
+    match phase {
+        Phase::Stopped | Phase::Killing { .. } => false,
+        Phase::KillFailed { retry } => now >= *retry,
+        _ => true,
+    }
+}
