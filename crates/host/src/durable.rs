@@ -41,7 +41,9 @@ pub(crate) fn file_error(step: &'static str, path: &Path) -> impl FnOnce(io::Err
 fn advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => "; free some space there (see df and df -i)",
-        Some(libc::EROFS) => "; the file system is read-only: look in dmesg for its error, then remount it",
+        Some(libc::EROFS) => {
+            "; the file system is read-only: look in dmesg for its error, then remount it"
+        }
         Some(libc::EIO) => "; the disk fails: look in dmesg and replace it",
         Some(libc::EACCES | libc::EPERM) => "; run as the owner of that directory, usually root",
         Some(libc::ENOENT | libc::ENOTDIR) => "; make its directory, or name another",
@@ -111,12 +113,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(file_error("flush directory", dir))
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(file_error("flush directory", dir))
 }
 
 fn temporary(path: &Path, dir: &Path) -> Result<PathBuf, FileError> {
     let Some(name) = path.file_name() else {
-        return Err(file_error("write", path)(io::Error::new(io::ErrorKind::InvalidInput, "it names no file")));
+        return Err(file_error("write", path)(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it names no file",
+        )));
     };
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
@@ -148,16 +155,25 @@ pub fn write_checked(path: &Path, format: Format, payload: &[u8]) -> Result<(), 
 }
 
 /// Reads a checked file of at most `limit` payload bytes; `None` when there is no file.
-pub fn read_checked(path: &Path, format: Format, limit: usize) -> Result<Option<Vec<u8>>, ReadError> {
+pub fn read_checked(
+    path: &Path,
+    format: Format,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, ReadError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(file_error("open", path))?,
     };
     let mut bytes = Vec::new();
     let most = (HEADER + limit) as u64 + 1;
-    file.take(most).read_to_end(&mut bytes).map_err(file_error("read", path))?;
+    file.take(most)
+        .read_to_end(&mut bytes)
+        .map_err(file_error("read", path))?;
     if bytes.len() > HEADER + limit {
-        return Err(damaged(path, format!("longer than {} bytes", HEADER + limit)));
+        return Err(damaged(
+            path,
+            format!("longer than {} bytes", HEADER + limit),
+        ));
     }
     check(path, format, &bytes).map(|payload| Some(payload.to_vec()))
 }
@@ -166,7 +182,10 @@ fn check<'a>(path: &Path, format: Format, bytes: &'a [u8]) -> Result<&'a [u8], R
     let head = bytes.get(..8).unwrap_or(bytes);
     if !format.magic.starts_with(head) {
         let kind = String::from_utf8_lossy(&format.magic).into_owned();
-        return Err(ReadError::Foreign { path: path.to_owned(), kind });
+        return Err(ReadError::Foreign {
+            path: path.to_owned(),
+            kind,
+        });
     }
     let Some((header, payload)) = bytes.split_at_checked(HEADER) else {
         return Err(damaged(path, format!("only {} bytes", bytes.len())));
@@ -176,7 +195,11 @@ fn check<'a>(path: &Path, format: Format, bytes: &'a [u8]) -> Result<&'a [u8], R
     }
     let found = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
     if found != format.version {
-        return Err(ReadError::Version { path: path.to_owned(), found, wanted: format.version });
+        return Err(ReadError::Version {
+            path: path.to_owned(),
+            found,
+            wanted: format.version,
+        });
     }
     if (payload.len() as u64).to_le_bytes() != header[12..20] {
         return Err(damaged(path, "wrong length".into()));
@@ -185,7 +208,10 @@ fn check<'a>(path: &Path, format: Format, bytes: &'a [u8]) -> Result<&'a [u8], R
 }
 
 fn damaged(path: &Path, what: String) -> ReadError {
-    ReadError::Damaged { path: path.to_owned(), what }
+    ReadError::Damaged {
+        path: path.to_owned(),
+        what,
+    }
 }
 
 fn crc(header: &[u8], payload: &[u8]) -> u32 {

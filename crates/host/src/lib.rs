@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod detect;
 pub mod durable;
 pub mod net;
 pub mod process;

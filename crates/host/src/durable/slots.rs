@@ -60,7 +60,11 @@ pub struct Slots {
 
 impl Slots {
     /// Opens or makes the file; also returns the newest payload, `None` when none was ever written.
-    pub fn open(path: &Path, format: Format, capacity: usize) -> Result<(Self, Option<Vec<u8>>), SlotsError> {
+    pub fn open(
+        path: &Path,
+        format: Format,
+        capacity: usize,
+    ) -> Result<(Self, Option<Vec<u8>>), SlotsError> {
         match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => Self::load(file, path, format, capacity),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -75,42 +79,83 @@ impl Slots {
         let mut bytes = encode(format, 0, &[]);
         bytes.resize(2 * (HEADER + capacity), 0);
         write_atomic(path, &bytes)?;
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(file_error("open", path))?;
-        Ok(Self { file, path: path.to_owned(), format, capacity, newest: 0, at: 0 })
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(file_error("open", path))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            format,
+            capacity,
+            newest: 0,
+            at: 0,
+        })
     }
 
-    fn load(file: File, path: &Path, format: Format, capacity: usize) -> Result<(Self, Option<Vec<u8>>), SlotsError> {
+    fn load(
+        file: File,
+        path: &Path,
+        format: Format,
+        capacity: usize,
+    ) -> Result<(Self, Option<Vec<u8>>), SlotsError> {
         let size = HEADER + capacity;
         let length = file.metadata().map_err(file_error("look at", path))?.len();
         if length != 2 * size as u64 {
             return Err(SlotsError::Foreign(path.to_owned()));
         }
         let mut bytes = vec![0; 2 * size];
-        file.read_exact_at(&mut bytes, 0).map_err(file_error("read", path))?;
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(file_error("read", path))?;
         let (first, second) = bytes.split_at(size);
         let found = [(0, first), (1, second)]
             .into_iter()
-            .filter_map(|(at, slot)| decode(format, slot).map(|(sequence, payload)| (sequence, at, payload)))
+            .filter_map(|(at, slot)| {
+                decode(format, slot).map(|(sequence, payload)| (sequence, at, payload))
+            })
             .max_by_key(|(sequence, ..)| *sequence);
         let Some((newest, at, payload)) = found else {
-            let known = [first, second].iter().any(|slot| slot.starts_with(&kind(format)));
-            let error = if known { SlotsError::Damaged } else { SlotsError::Foreign };
+            let known = [first, second]
+                .iter()
+                .any(|slot| slot.starts_with(&kind(format)));
+            let error = if known {
+                SlotsError::Damaged
+            } else {
+                SlotsError::Foreign
+            };
             return Err(error(path.to_owned()));
         };
         let payload = (newest > 0).then(|| payload.to_vec());
-        Ok((Self { file, path: path.to_owned(), format, capacity, newest, at }, payload))
+        Ok((
+            Self {
+                file,
+                path: path.to_owned(),
+                format,
+                capacity,
+                newest,
+                at,
+            },
+            payload,
+        ))
     }
 
     /// Writes `payload` over the older slot; the newest one before stays whole.
     pub fn write(&mut self, payload: &[u8]) -> Result<(), SlotsError> {
         if payload.len() > self.capacity {
             let (length, capacity) = (payload.len(), self.capacity);
-            return Err(SlotsError::TooLong { path: self.path.clone(), length, capacity });
+            return Err(SlotsError::TooLong {
+                path: self.path.clone(),
+                length,
+                capacity,
+            });
         }
         let at = 1 - self.at;
         let offset = u64::from(at) * (HEADER + self.capacity) as u64;
         let bytes = encode(self.format, self.newest + 1, payload);
-        self.file.write_all_at(&bytes, offset).map_err(file_error("write", &self.path))?;
+        self.file
+            .write_all_at(&bytes, offset)
+            .map_err(file_error("write", &self.path))?;
         self.newest += 1;
         self.at = at;
         Ok(())
@@ -124,7 +169,11 @@ fn kind(format: Format) -> Vec<u8> {
 fn encode(format: Format, sequence: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = kind(format);
     // Capacities are a few KiB; `decode` refuses what does not fit a slot.
-    bytes.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend(
+        u32::try_from(payload.len())
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
+    );
     bytes.extend(sequence.to_le_bytes());
     bytes.extend(crc(&bytes, payload).to_le_bytes());
     bytes.extend(payload);
@@ -146,7 +195,10 @@ fn decode(format: Format, slot: &[u8]) -> Option<(u64, &[u8])> {
 mod tests {
     use super::*;
 
-    const FORMAT: Format = Format { magic: *b"hp-test1", version: 1 };
+    const FORMAT: Format = Format {
+        magic: *b"hp-test1",
+        version: 1,
+    };
     const CAPACITY: usize = 40;
 
     fn reopen(path: &Path) -> Result<Option<Vec<u8>>, SlotsError> {
@@ -172,7 +224,11 @@ mod tests {
         assert_eq!(reopen(&path).unwrap(), None);
         for i in 0..10u8 {
             let payload = vec![i; usize::from(i) * 4];
-            Slots::open(&path, FORMAT, CAPACITY).unwrap().0.write(&payload).unwrap();
+            Slots::open(&path, FORMAT, CAPACITY)
+                .unwrap()
+                .0
+                .write(&payload)
+                .unwrap();
             assert_eq!(reopen(&path).unwrap(), Some(payload));
         }
     }
@@ -193,7 +249,11 @@ mod tests {
                 other => panic!("cut at {cut}: {other:?}"),
             }
             slots.write(b"next").unwrap();
-            assert_eq!(reopen(&path).unwrap().as_deref(), Some(&b"next"[..]), "cut at {cut}");
+            assert_eq!(
+                reopen(&path).unwrap().as_deref(),
+                Some(&b"next"[..]),
+                "cut at {cut}"
+            );
         }
         assert!(seen_new > 0);
     }
@@ -209,7 +269,10 @@ mod tests {
         for cut in 0..=after.len() {
             std::fs::write(&path, [&after[..cut], &before[cut..]].concat()).unwrap();
             let payload = reopen(&path).unwrap();
-            assert!(payload.is_none() || payload.as_deref() == Some(b"first"), "cut at {cut}: {payload:?}");
+            assert!(
+                payload.is_none() || payload.as_deref() == Some(b"first"),
+                "cut at {cut}: {payload:?}"
+            );
         }
     }
 
@@ -224,10 +287,16 @@ mod tests {
                 bad[at] ^= flip;
                 std::fs::write(&path, bad).unwrap();
                 let payload = reopen(&path).unwrap().unwrap();
-                assert!(payload == b"second" || payload == b"the third one", "byte {at}: {payload:?}");
+                assert!(
+                    payload == b"second" || payload == b"the third one",
+                    "byte {at}: {payload:?}"
+                );
             }
             std::fs::write(&path, &after[..at]).unwrap();
-            assert!(matches!(reopen(&path), Err(SlotsError::Foreign(_))), "length {at}");
+            assert!(
+                matches!(reopen(&path), Err(SlotsError::Foreign(_))),
+                "length {at}"
+            );
         }
     }
 
@@ -251,11 +320,29 @@ mod tests {
         let path = dir.path().join("slots");
         let (mut slots, _) = Slots::open(&path, FORMAT, CAPACITY).unwrap();
         slots.write(b"kept").unwrap();
-        assert!(matches!(slots.write(&[0; CAPACITY + 1]), Err(SlotsError::TooLong { .. })));
-        for other in [Format { magic: *b"hp-other", ..FORMAT }, Format { version: 2, ..FORMAT }] {
-            assert!(matches!(Slots::open(&path, other, CAPACITY), Err(SlotsError::Foreign(_))));
+        assert!(matches!(
+            slots.write(&[0; CAPACITY + 1]),
+            Err(SlotsError::TooLong { .. })
+        ));
+        for other in [
+            Format {
+                magic: *b"hp-other",
+                ..FORMAT
+            },
+            Format {
+                version: 2,
+                ..FORMAT
+            },
+        ] {
+            assert!(matches!(
+                Slots::open(&path, other, CAPACITY),
+                Err(SlotsError::Foreign(_))
+            ));
         }
-        assert!(matches!(Slots::open(&path, FORMAT, CAPACITY + 1), Err(SlotsError::Foreign(_))));
+        assert!(matches!(
+            Slots::open(&path, FORMAT, CAPACITY + 1),
+            Err(SlotsError::Foreign(_))
+        ));
         assert_eq!(reopen(&path).unwrap().as_deref(), Some(&b"kept"[..]));
     }
 }

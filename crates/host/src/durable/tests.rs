@@ -1,6 +1,9 @@
 use super::*;
 
-const FORMAT: Format = Format { magic: *b"hp-test\0", version: 3 };
+const FORMAT: Format = Format {
+    magic: *b"hp-test\0",
+    version: 3,
+};
 
 fn fixture() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -14,9 +17,16 @@ fn what_was_written_is_read_and_a_missing_file_is_none() {
     assert_eq!(read_checked(&path, FORMAT, 100).unwrap(), None);
     for payload in [&b""[..], b"one", &[0xff; 100]] {
         write_checked(&path, FORMAT, payload).unwrap();
-        assert_eq!(read_checked(&path, FORMAT, 100).unwrap().as_deref(), Some(payload));
+        assert_eq!(
+            read_checked(&path, FORMAT, 100).unwrap().as_deref(),
+            Some(payload)
+        );
     }
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "nothing is left behind"
+    );
 }
 
 #[test]
@@ -27,10 +37,16 @@ fn a_crash_at_any_byte_of_a_write_leaves_the_old_content() {
     write_checked(&path, FORMAT, b"old").unwrap();
     for cut in 0..=new.len() {
         fs::write(dir.path().join(".state.tmp"), &new[..cut]).unwrap();
-        assert_eq!(read_checked(&path, FORMAT, 100).unwrap().as_deref(), Some(&b"old"[..]));
+        assert_eq!(
+            read_checked(&path, FORMAT, 100).unwrap().as_deref(),
+            Some(&b"old"[..])
+        );
     }
     write_checked(&path, FORMAT, b"next").unwrap();
-    assert_eq!(read_checked(&path, FORMAT, 100).unwrap().as_deref(), Some(&b"next"[..]));
+    assert_eq!(
+        read_checked(&path, FORMAT, 100).unwrap().as_deref(),
+        Some(&b"next"[..])
+    );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
@@ -42,10 +58,16 @@ fn a_truncated_file_is_an_error_at_every_length() {
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
         let error = read_checked(&path, FORMAT, 100).unwrap_err();
-        assert!(matches!(error, ReadError::Damaged { .. }), "{length}: {error}");
+        assert!(
+            matches!(error, ReadError::Damaged { .. }),
+            "{length}: {error}"
+        );
     }
     fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
-    assert!(matches!(read_checked(&path, FORMAT, 100), Err(ReadError::Damaged { .. })));
+    assert!(matches!(
+        read_checked(&path, FORMAT, 100),
+        Err(ReadError::Damaged { .. })
+    ));
 }
 
 #[test]
@@ -60,7 +82,10 @@ fn a_bad_byte_is_an_error_at_every_place() {
             fs::write(&path, bad).unwrap();
             let error = read_checked(&path, FORMAT, 100).unwrap_err();
             let foreign = matches!(error, ReadError::Foreign { .. });
-            assert!(foreign == (at < 8) && (foreign || matches!(error, ReadError::Damaged { .. })), "{at}: {error}");
+            assert!(
+                foreign == (at < 8) && (foreign || matches!(error, ReadError::Damaged { .. })),
+                "{at}: {error}"
+            );
         }
     }
 }
@@ -68,21 +93,54 @@ fn a_bad_byte_is_an_error_at_every_place() {
 #[test]
 fn other_kinds_versions_and_sizes_are_told_apart() {
     let (_dir, path) = fixture();
-    write_checked(&path, Format { version: 4, ..FORMAT }, b"later").unwrap();
-    assert!(matches!(read_checked(&path, FORMAT, 100), Err(ReadError::Version { found: 4, wanted: 3, .. })));
+    write_checked(
+        &path,
+        Format {
+            version: 4,
+            ..FORMAT
+        },
+        b"later",
+    )
+    .unwrap();
+    assert!(matches!(
+        read_checked(&path, FORMAT, 100),
+        Err(ReadError::Version {
+            found: 4,
+            wanted: 3,
+            ..
+        })
+    ));
     fs::write(&path, "#!/bin/sh\necho this is somebody else's file\n").unwrap();
-    assert!(matches!(read_checked(&path, FORMAT, 100), Err(ReadError::Foreign { .. })));
+    assert!(matches!(
+        read_checked(&path, FORMAT, 100),
+        Err(ReadError::Foreign { .. })
+    ));
     write_checked(&path, FORMAT, &[0; 101]).unwrap();
-    assert!(matches!(read_checked(&path, FORMAT, 100), Err(ReadError::Damaged { .. })));
+    assert!(matches!(
+        read_checked(&path, FORMAT, 100),
+        Err(ReadError::Damaged { .. })
+    ));
 }
 
 #[test]
 fn errors_name_the_path_and_the_remedy() {
     let (dir, _) = fixture();
-    let text = write_atomic(&dir.path().join("none/state"), b"").unwrap_err().to_string();
-    assert!(text.contains("none/.state.tmp") && text.contains("make its directory"), "{text}");
-    assert!(write_atomic(Path::new("/"), b"").unwrap_err().to_string().contains("names no file"));
-    let text = read_checked(dir.path(), FORMAT, 100).unwrap_err().to_string();
+    let text = write_atomic(&dir.path().join("none/state"), b"")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("none/.state.tmp") && text.contains("make its directory"),
+        "{text}"
+    );
+    assert!(
+        write_atomic(Path::new("/"), b"")
+            .unwrap_err()
+            .to_string()
+            .contains("names no file")
+    );
+    let text = read_checked(dir.path(), FORMAT, 100)
+        .unwrap_err()
+        .to_string();
     assert!(text.contains(&*dir.path().to_string_lossy()), "{text}");
 }
 
@@ -91,8 +149,16 @@ fn on_tiny_tmpfs(dir: &Path, test: impl FnOnce() + Send) {
     use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
     let in_namespace = || {
         // SAFETY: takes no pointer; concerns only this thread, which ends after the test.
-        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0, "this test needs root");
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        assert_eq!(
+            unsafe { libc::unshare(libc::CLONE_NEWNS) },
+            0,
+            "this test needs root"
+        );
+        mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )
+        .unwrap();
         mount("none", dir, "tmpfs", MountFlags::empty(), Some(c"size=4k")).unwrap();
         test();
     };
@@ -105,13 +171,23 @@ fn a_full_disk_leaves_the_old_content_and_says_so() {
     on_tiny_tmpfs(dir.path(), || {
         // Every file takes one page at least, so the next one finds no room.
         write_checked(&path, FORMAT, b"old").unwrap();
-        let text = write_checked(&path, FORMAT, b"new").unwrap_err().to_string();
-        assert!(text.contains("No space left") && text.contains("df"), "{text}");
-        assert_eq!(read_checked(&path, FORMAT, 100).unwrap().as_deref(), Some(&b"old"[..]));
+        let text = write_checked(&path, FORMAT, b"new")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("No space left") && text.contains("df"),
+            "{text}"
+        );
+        assert_eq!(
+            read_checked(&path, FORMAT, 100).unwrap().as_deref(),
+            Some(&b"old"[..])
+        );
         assert!(!dir.path().join(".state.tmp").exists());
         let remount = rustix::mount::MountFlags::RDONLY;
         rustix::mount::mount_remount(dir.path(), remount, c"").unwrap();
-        let text = write_checked(&path, FORMAT, b"new").unwrap_err().to_string();
+        let text = write_checked(&path, FORMAT, b"new")
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("read-only"), "{text}");
     });
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::spawn::{Spawned, reap_later, spawn};
+use super::spawn::{EXEC_WAIT, Spawned, reap_later, spawn};
 use super::{Exit, Program, kill_all, poll, reap};
 
 /// How long a killed script is waited for; one stuck in the kernel is left to a thread.
@@ -99,7 +99,8 @@ fn attempt(
         pipe_with(PipeFlags::CLOEXEC).map_err(|error| format!("cannot make a pipe: {error}"))?;
     rustix::io::ioctl_fionbio(&output, true)
         .map_err(|error| format!("cannot set up a pipe: {error}"))?;
-    let child = spawn(program, input.as_fd()).map_err(|error| error.to_string())?;
+    let child =
+        spawn(program, input.as_fd(), timeout.min(EXEC_WAIT)).map_err(|error| error.to_string())?;
     drop(input);
     let in_time = follow(&child, &output, begin, timeout, tail)
         .map_err(|error| format!("cannot wait: {error}"))?;

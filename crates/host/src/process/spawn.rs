@@ -21,7 +21,7 @@ use super::{DEFAULT_PATH, Program};
 use crate::cgroup::{Cgroup, CgroupError};
 
 /// How long a child may take until `exec` (a hung network file system, a frozen cgroup).
-const EXEC_WAIT: Duration = Duration::from_secs(10);
+pub(super) const EXEC_WAIT: Duration = Duration::from_secs(10);
 
 /// Bit 33 of clone3's flags (linux/sched.h); libc's constant is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -62,8 +62,13 @@ pub enum SpawnError {
         source: io::Error,
     },
     /// The child was not running the program in time.
-    #[error("cannot start {}: not running after {wait} s; is its file system hung, or its cgroup frozen?", .0.display(), wait = EXEC_WAIT.as_secs())]
-    Slow(PathBuf),
+    #[error("cannot start {}: not running after {} ms; is its file system hung, or its cgroup frozen?", program.display(), limit.as_millis())]
+    Slow {
+        /// The program's file.
+        program: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+    },
 }
 
 /// A step between `fork` and the running program.
@@ -147,16 +152,20 @@ enum Entry {
     Write,
 }
 
-/// Starts `program` with both outputs going to `output`; returns once it runs.
+/// Starts `program` with both outputs going to `output`; returns once it runs, or after `limit`.
 ///
 /// Some kernels (seen on 6.18) kill every child cloned into a cgroup that was killed before
 /// through `cgroup.kill`, though it is empty and usable. A child that never ran a line is therefore
 /// made once more in the other way.
-pub(super) fn spawn(program: &Program, output: BorrowedFd<'_>) -> Result<Spawned, SpawnError> {
+pub(super) fn spawn(
+    program: &Program,
+    output: BorrowedFd<'_>,
+    limit: Duration,
+) -> Result<Spawned, SpawnError> {
     let image = Image::prepare(program)?;
-    match start(program, &image, output, Entry::Clone)? {
+    match start(program, &image, output, Entry::Clone, limit)? {
         Start::Running(child) => Ok(child),
-        Start::Unborn(_) => match start(program, &image, output, Entry::Write)? {
+        Start::Unborn(_) => match start(program, &image, output, Entry::Write, limit)? {
             Start::Running(child) | Start::Unborn(Some(child)) => Ok(child),
             Start::Unborn(None) => {
                 Err(image.failed(Step::Fork, io::Error::from_raw_os_error(libc::ENOSYS)))
@@ -179,6 +188,7 @@ fn start(
     image: &Image,
     output: BorrowedFd<'_>,
     entry: Entry,
+    limit: Duration,
 ) -> Result<Start, SpawnError> {
     let null = File::options()
         .read(true)
@@ -217,7 +227,7 @@ fn start(
         }
         Err(error) => return Err(image.failed(Step::Fork, error)),
     };
-    match wait_exec(File::from(status)) {
+    match wait_exec(File::from(status), limit) {
         Report::Running => Ok(Start::Running(child)),
         Report::Unborn => {
             if entry == Entry::Clone {
@@ -231,7 +241,10 @@ fn start(
         }
         Report::Slow => {
             reap_failed(&child);
-            Err(SpawnError::Slow(image.path.clone()))
+            Err(SpawnError::Slow {
+                program: image.path.clone(),
+                limit,
+            })
         }
     }
 }
@@ -278,8 +291,8 @@ enum Report {
 }
 
 /// The child writes one byte at its birth and five more when a step fails.
-fn wait_exec(mut status: File) -> Report {
-    let end = Instant::now() + EXEC_WAIT;
+fn wait_exec(mut status: File, limit: Duration) -> Report {
+    let end = Instant::now() + limit;
     let mut text = [0; 6];
     let mut length = 0;
     loop {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::spawn::spawn;
+use super::spawn::{EXEC_WAIT, spawn};
 use super::{Exit, Program, SpawnError, kill_all, poll, reap, table};
 use crate::cgroup::{Cgroup, CgroupError};
 
@@ -89,7 +89,7 @@ pub struct Supervised {
 impl Supervised {
     /// Starts `program` with its output appended to `log`; returns once it runs.
     pub fn spawn(program: &Program, log: &LogFile) -> Result<Self, SpawnError> {
-        let child = spawn(program, log.file.as_fd())?;
+        let child = spawn(program, log.file.as_fd(), EXEC_WAIT)?;
         // Not yet reaped, so its entry is there even when it has ended already.
         let start_time = table::stat(child.pid).map_or(0, |stat| stat.start_time);
         Ok(Self {

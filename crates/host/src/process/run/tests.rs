@@ -206,7 +206,7 @@ fn the_user_switch_drops_every_privilege() {
 fn surroundings_are_clean() {
     let group = TestCgroup::new();
     let script = "ls /proc/self/fd | tr '\\n' ' '; readlink /proc/self/fd/0; pwd; echo \"[$GIVEN][$CARGO_PKG_NAME]\"; \
-                  grep -E '^Sig(Blk|Ign):' /proc/$$/status; cat /proc/$$/oom_score_adj; \
+                  grep -E '^Sig(Blk|Ign):' /proc/self/status; cat /proc/$$/oom_score_adj; \
                   [ $(cut -d' ' -f6 /proc/$$/stat) = $$ ] && echo leads";
     let mut program = group.script(script);
     program.env = vec![("GIVEN".into(), "x".into())];

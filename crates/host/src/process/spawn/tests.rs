@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 fn outcome(program: &Program, entry: Entry) -> (String, Exit) {
     let (output, input) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let image = Image::prepare(program).unwrap();
-    let Start::Running(child) = start(program, &image, input.as_fd(), entry).unwrap() else {
+    let Start::Running(child) = start(program, &image, input.as_fd(), entry, SOON).unwrap() else {
         panic!("{entry:?}: killed at birth");
     };
     drop(input);
@@ -46,7 +46,7 @@ fn failures_are_told_by_either_way() {
         let program = Program::new(["/no/such/program"]);
         let image = Image::prepare(&program).unwrap();
         let (_output, input) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let error = start(&program, &image, input.as_fd(), entry).unwrap_err();
+        let error = start(&program, &image, input.as_fd(), entry, SOON).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -65,6 +65,21 @@ fn a_cgroup_that_is_gone_is_an_error_of_the_cgroup() {
     let group = TestCgroup::new();
     group.0.remove().unwrap();
     let (_output, input) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    let error = spawn(&group.script("true"), input.as_fd()).unwrap_err();
+    let error = spawn(&group.script("true"), input.as_fd(), SOON).unwrap_err();
     assert!(matches!(error, SpawnError::Cgroup(_)), "{error}");
+}
+
+#[test]
+fn a_frozen_cgroup_is_given_up_on_and_leaves_no_process() {
+    let group = TestCgroup::new();
+    group.0.freeze().unwrap();
+    let (_output, input) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let error = spawn(
+        &group.script("true"),
+        input.as_fd(),
+        Duration::from_millis(50),
+    )
+    .unwrap_err();
+    assert!(matches!(error, SpawnError::Slow { .. }), "{error}");
+    assert!(group.0.wait_empty(SOON).unwrap());
 }
