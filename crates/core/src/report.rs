@@ -94,6 +94,21 @@ impl GroupReport {
 }
 
 impl GroupState {
+    /// One word for people and logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Degraded { .. } => "degraded",
+            Self::Stopping => "stopping",
+            Self::Failed { .. } => "failed",
+            Self::StopFailed { .. } => "stop failed",
+            Self::Unmanaged { .. } => "maintenance",
+        }
+    }
+
     /// Is nothing of it running here any more?
     #[must_use]
     pub fn is_down(&self) -> bool {

@@ -1,11 +1,22 @@
 //! The deciding half of a member: keeps the document, elects, runs its groups, plans when it leads.
 
+mod agreement;
+mod lead;
+mod peers;
+mod run;
+mod status;
+mod work;
+
+pub use run::Node;
+pub use status::{MemberStatus, Status};
+
 use crate::document::Document;
 use crate::group::{ActionId, ResourceAction, ResourceFact};
 use crate::guard::{GuardEvent, Wanted};
 use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, ResourceId, Term, Version};
 use crate::message::Message;
 use crate::reason::Reason;
+use crate::report::GroupState;
 use crate::request::{Outcome, Request};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,7 +34,7 @@ pub struct Identity {
 }
 
 /// What a member keeps on disk. Written whole and atomically before it is acted upon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durable {
     pub term: Term,
     pub vote: Option<MemberId>,
@@ -138,4 +149,36 @@ pub enum What {
         detail: String,
     },
     Text(String),
+}
+
+impl Event {
+    fn of_node(level: Level, node: MemberId, what: What) -> Action {
+        Action::Event(Self {
+            level,
+            group: None,
+            node: Some(node),
+            what,
+        })
+    }
+
+    fn of_group(group: &GroupId, node: MemberId, state: &GroupState) -> Self {
+        let (level, detail) = match state {
+            GroupState::Failed { detail, .. } | GroupState::StopFailed { detail, .. } => {
+                (Level::Error, detail.clone())
+            }
+            GroupState::Degraded { detail } => (Level::Warning, detail.clone()),
+            GroupState::Running => (Level::Cleared, String::new()),
+            _ => (Level::Message, String::new()),
+        };
+        let what = What::GroupState {
+            state: state.name().to_owned(),
+            detail,
+        };
+        Self {
+            level,
+            group: Some(group.clone()),
+            node: Some(node),
+            what,
+        }
+    }
 }

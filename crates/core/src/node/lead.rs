@@ -1,0 +1,380 @@
+//! What the leader does: plans, and carries out what operators ask for.
+
+use super::run::Node;
+use super::{Action, Input};
+use crate::document::Document;
+use crate::fault::{Fault, planted};
+use crate::ids::{MemberId, Version};
+use crate::message::Message;
+use crate::operate;
+use crate::plan::{Change, MemberView, Presence, View, plan};
+use crate::request::{Outcome, Request};
+use crate::time::{Moment, Now};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A plan is made at least this often, for what depends on time alone.
+const PLAN_EVERY: Duration = Duration::from_millis(250);
+/// Requests kept while a document is under way; more are refused.
+const WAITING: usize = 64;
+/// A request that has not been decided by then is answered as undecided.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// State of the leader's work, and of requests on their way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lead {
+    dirty: bool,
+    plan_due: Moment,
+    /// Start-check result for the voters: see [`crate::guard::GuardEvent::Cleared`].
+    pub cleared: Version,
+    waiting: VecDeque<Waiting>,
+    /// Answered once this version is committed.
+    committing: Vec<(Version, Origin, String)>,
+    /// Passed on to the leader: its number there, and ours.
+    passed_on: BTreeMap<u64, (u64, Moment)>,
+    next_number: u64,
+    led_since: Moment,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    origin: Origin,
+    request: Request,
+    dry_run: bool,
+    until: Moment,
+}
+
+/// Who asked, and the number they know it by.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    member: Option<MemberId>,
+    id: u64,
+}
+
+impl Origin {
+    fn answer(self, outcome: Outcome) -> Action {
+        match self.member {
+            Some(to) => Action::Send {
+                to,
+                message: Message::Answer {
+                    id: self.id,
+                    outcome,
+                },
+            },
+            None => Action::Answer {
+                id: self.id,
+                outcome,
+            },
+        }
+    }
+
+    fn refuse(self, text: &str) -> Action {
+        self.answer(Outcome::Refused(text.to_owned()))
+    }
+}
+
+impl Lead {
+    pub fn facts_changed(&mut self) {
+        self.dirty = true;
+    }
+
+    pub fn due(&self) -> Moment {
+        self.plan_due
+    }
+
+    pub fn begin(&mut self, now: Moment) {
+        self.led_since = now;
+        self.plan_due = now;
+        self.dirty = true;
+        self.cleared = Version::ZERO;
+    }
+
+    /// Leadership is lost: what was not committed may or may not come to be.
+    pub fn end(&mut self, actions: &mut Vec<Action>) {
+        let undecided = self.committing.drain(..).map(|(_, origin, _)| origin);
+        let waiting = self.waiting.drain(..).map(|waiting| waiting.origin);
+        for origin in undecided.chain(waiting) {
+            actions.push(origin.refuse(
+                "another node has become leader meanwhile: look at `hotpair status` and ask again if needed",
+            ));
+        }
+    }
+
+    /// The leader's answer to a request this member passed on.
+    pub fn answered(&mut self, number: u64, outcome: Outcome, actions: &mut Vec<Action>) {
+        if let Some((id, _)) = self.passed_on.remove(&number) {
+            actions.push(Action::Answer { id, outcome });
+        }
+    }
+
+    pub fn expire(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let late = self.passed_on.extract_if(.., |_, (_, until)| now >= *until);
+        for (_, (id, _)) in late {
+            actions.push(Action::Answer {
+                id,
+                outcome: Outcome::Refused(
+                    "the leader did not answer within 10 s: look at `hotpair status` before asking again".into(),
+                ),
+            });
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn request(
+        &mut self,
+        now: Moment,
+        from: Option<MemberId>,
+        id: u64,
+        request: Request,
+        dry_run: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let origin = Origin { member: from, id };
+        if self.agreement.leads() {
+            if self.lead.waiting.len() >= WAITING {
+                actions.push(origin.refuse("too many requests are waiting: try again in a moment"));
+                return;
+            }
+            let until = now.plus(REQUEST_LIMIT);
+            self.lead.waiting.push_back(Waiting {
+                origin,
+                request,
+                dry_run,
+                until,
+            });
+        } else if let (Some(leader), None) = (self.agreement.leader(), from) {
+            self.lead.next_number += 1;
+            let number = self.lead.next_number;
+            self.lead
+                .passed_on
+                .insert(number, (id, now.plus(REQUEST_LIMIT)));
+            let message = Message::Ask {
+                id: number,
+                request: Box::new(request),
+                dry_run,
+            };
+            actions.push(Action::Send {
+                to: leader,
+                message,
+            });
+        } else if let (Request::NodeIsDown { node }, None) = (&request, from) {
+            self.seize(now, origin, *node, dry_run, actions);
+        } else {
+            actions.push(origin.refuse(
+                "there is no leader now, so nothing can be decided: a majority of the voters must see each other. \
+                 `hotpair status` shows which are missing; if the other node is surely powered off, say so with \
+                 `hotpair node down NODE`",
+            ));
+        }
+    }
+
+    /// The operator's word that the only other voter is off, when no majority is left to decide:
+    /// this node goes on alone. Refused wherever a majority could still exist without this node.
+    fn seize(
+        &mut self,
+        now: Moment,
+        origin: Origin,
+        node: MemberId,
+        dry_run: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(document) = self.agreement.kept().cloned() else {
+            actions.push(
+                origin.refuse("this node has not joined a cluster yet: run `hotpair join` first"),
+            );
+            return;
+        };
+        let voters = document.voters.all();
+        let pair = voters.len() == 2 && voters.contains(&self.id.me) && voters.contains(&node);
+        if !pair || node == self.id.me {
+            actions.push(origin.refuse(
+                "a majority could exist without this node, so one word is not enough: bring another voter back",
+            ));
+            return;
+        }
+        if self.peers.present(node) {
+            actions.push(origin.refuse("it is heard of right now, so it is not down"));
+            return;
+        }
+        let name = document.config.name_of(node);
+        if dry_run {
+            let text = format!("this node would go on alone, and take over what {name} ran");
+            actions.push(origin.answer(Outcome::Done(text)));
+            return;
+        }
+        let mut alone = Document::clone(&document);
+        let view = self.view(now, &document);
+        if let Ok(operation) = operate::apply(&view, &Request::NodeIsDown { node }) {
+            for change in &operation.changes {
+                change.apply(&mut alone);
+            }
+        }
+        self.agreement.seize(alone, actions);
+        let version = self.agreement.version();
+        let text = format!("this node goes on alone; what {name} ran is taken over");
+        self.lead.committing.push((version, origin, text));
+    }
+
+    pub(super) fn lead(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.answer_committed(actions);
+        if !self.agreement.settled() {
+            self.lead.plan_due = now.plus(PLAN_EVERY);
+            return;
+        }
+        if now >= self.lead.plan_due {
+            self.lead.dirty = true;
+        }
+        let Some(document) = self.agreement.kept().cloned() else {
+            return;
+        };
+        if self.carry_out(now, &document, actions) {
+            return;
+        }
+        if self.lead.dirty {
+            self.lead.dirty = false;
+            self.lead.plan_due = now.plus(PLAN_EVERY);
+            self.plan(now, &document, actions);
+        }
+    }
+
+    fn answer_committed(&mut self, actions: &mut Vec<Action>) {
+        let committed = self.agreement.committed();
+        for (_, origin, text) in self
+            .lead
+            .committing
+            .extract_if(.., |(version, ..)| *version <= committed)
+        {
+            actions.push(origin.answer(Outcome::Done(text)));
+        }
+    }
+
+    /// Carries out waiting requests up to the first that changes the document.
+    fn carry_out(
+        &mut self,
+        now: Moment,
+        document: &Arc<Document>,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        while let Some(waiting) = self.lead.waiting.pop_front() {
+            if now >= waiting.until {
+                actions.push(
+                    waiting
+                        .origin
+                        .refuse("it could not be decided within 10 s: try again"),
+                );
+                continue;
+            }
+            let view = self.view(now, document);
+            let operation = match operate::apply(&view, &waiting.request) {
+                Ok(operation) => operation,
+                Err(refusal) => {
+                    actions.push(waiting.origin.refuse(&refusal));
+                    continue;
+                }
+            };
+            if let Request::GroupClear { group, .. } = &waiting.request {
+                self.groups.clear(group);
+            }
+            let next = changed(document, &operation.changes);
+            if waiting.dry_run || next == **document {
+                actions.push(waiting.origin.answer(Outcome::Done(operation.text)));
+                continue;
+            }
+            self.agreement.propose(next, actions);
+            let version = self.agreement.version();
+            self.lead
+                .committing
+                .push((version, waiting.origin, operation.text));
+            return true;
+        }
+        false
+    }
+
+    fn plan(&mut self, now: Moment, document: &Arc<Document>, actions: &mut Vec<Action>) {
+        let view = self.view(now, document);
+        let mut changes = plan(&view).changes;
+        // A joint change may be finished only when no promise of the voters before it still runs.
+        let cleared =
+            self.lead.cleared >= document.version || planted(Fault::FinishVotersUnchecked);
+        changes.retain(|change| !matches!(change, Change::FinishVoters) || cleared);
+        if planted(Fault::SingleStepVoters) {
+            single_step(document, &mut changes);
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let next = changed(document, &changes);
+        if next != **document {
+            self.agreement.propose(next, actions);
+        }
+    }
+
+    /// What this member knows now, for the planner.
+    pub(super) fn view<'a>(&self, now: Moment, document: &'a Document) -> View<'a> {
+        let others = document
+            .config
+            .members()
+            .into_iter()
+            .filter(|&member| member != self.id.me);
+        let mut members: BTreeMap<_, _> = others
+            .map(|member| (member, self.peers.view(now, member, document)))
+            .collect();
+        let own = MemberView {
+            presence: Presence::Online { boot: self.id.boot },
+            report: self.own_report().cloned(),
+            online_for: now.since(self.started),
+            fit_for: self.own_fitness(now),
+            failures: 0,
+        };
+        members.insert(self.id.me, own);
+        View {
+            document,
+            members,
+            deciding_for: now.since(self.started),
+        }
+    }
+
+    /// What would be decided about every group now; for `status`, `explain` and `simulate`.
+    #[must_use]
+    pub fn outlook(&self, now: Now) -> Option<crate::plan::Plan> {
+        let document = self.agreement.kept()?;
+        Some(plan(&self.view(now.moment(), document)))
+    }
+
+    /// Calls `look` with the planner's view of this member.
+    pub fn with_view<T>(&self, now: Now, look: impl FnOnce(&View<'_>) -> T) -> Option<T> {
+        let document = self.agreement.kept()?;
+        Some(look(&self.view(now.moment(), document)))
+    }
+
+    pub(super) fn expire_requests(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.lead.expire(now, actions);
+    }
+}
+
+fn changed(document: &Document, changes: &[Change]) -> Document {
+    let mut next = document.clone();
+    for change in changes {
+        change.apply(&mut next);
+    }
+    next
+}
+
+fn single_step(document: &Document, changes: &mut Vec<Change>) {
+    let wants = document.config.voters();
+    if wants != document.voters.now {
+        changes.push(Change::StartVoters { next: wants });
+        changes.push(Change::FinishVoters);
+    }
+}
+
+/// Inputs that only carry time.
+impl Input {
+    /// Is it nothing but a deadline that has come?
+    #[must_use]
+    pub fn is_tick(&self) -> bool {
+        matches!(self, Self::Tick)
+    }
+}

@@ -1,0 +1,238 @@
+//! The groups of this node: what the document and the guard's permits ask of each.
+
+use super::Action;
+use crate::document::{Document, Goal, Placement};
+use crate::group::{ActionId, ActionIds, GroupRun, Orders, ResourceFact, Want};
+use crate::guard::Hold;
+use crate::ids::{Epoch, GroupId, MemberId, ResourceId};
+use crate::reason::Reason;
+use crate::report::GroupReport;
+use crate::time::Moment;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Every group of the configuration on this node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Groups {
+    runs: BTreeMap<GroupId, GroupRun>,
+    ids: ActionIds,
+    /// By the guard's last word; `None` until it has spoken to this run of the daemon, since a
+    /// healthy service must not be touched before that.
+    permits: Option<BTreeMap<GroupId, Epoch>>,
+}
+
+/// The two documents a node acts on: the newest it keeps, and the newest known to be committed.
+/// What the newest takes away is gone at once; what it gives waits until it is committed.
+struct Standing<'a> {
+    kept: &'a Placement,
+    acting: Option<&'a Placement>,
+}
+
+impl<'a> Standing<'a> {
+    fn of(group: &GroupId, kept: &'a Document, acting: Option<&'a Document>) -> Option<Self> {
+        let kept = kept.groups.get(group)?;
+        Some(Self {
+            kept,
+            acting: acting.and_then(|document| document.groups.get(group)),
+        })
+    }
+
+    fn held_by(&self, me: MemberId) -> bool {
+        self.kept.holder == Some(me)
+    }
+
+    /// The committed placement, if it gives the same epoch to the same node.
+    fn confirmed(&self) -> Option<&'a Placement> {
+        self.acting
+            .filter(|acting| acting.epoch == self.kept.epoch && acting.holder == self.kept.holder)
+    }
+
+    fn pinned(&self) -> bool {
+        self.confirmed().is_some_and(Placement::pinned)
+    }
+}
+
+impl Groups {
+    pub fn permit(&mut self, permits: BTreeMap<GroupId, Epoch>) {
+        self.permits = Some(permits);
+    }
+
+    pub fn permits(&self) -> &BTreeMap<GroupId, Epoch> {
+        static NONE: BTreeMap<GroupId, Epoch> = BTreeMap::new();
+        self.permits.as_ref().unwrap_or(&NONE)
+    }
+
+    /// What the guard shall watch over: the groups this node is the holder of.
+    pub fn holds(
+        &self,
+        me: MemberId,
+        kept: &Document,
+        acting: Option<&Document>,
+    ) -> BTreeMap<GroupId, Hold> {
+        let mut holds = BTreeMap::new();
+        for group in kept.groups.keys() {
+            let Some(standing) = Standing::of(group, kept, acting) else {
+                continue;
+            };
+            if !standing.held_by(me) {
+                continue;
+            }
+            let committed = standing
+                .confirmed()
+                .and(acting)
+                .map(|document| document.version);
+            let hold = Hold {
+                epoch: standing.kept.epoch,
+                committed,
+                pinned: standing.pinned(),
+                margin: margin(kept, group, standing.kept),
+            };
+            holds.insert(group.clone(), hold);
+        }
+        holds
+    }
+
+    pub fn settle(
+        &mut self,
+        now: Moment,
+        me: MemberId,
+        kept: &Document,
+        acting: Option<&Document>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.permits.is_none() {
+            return;
+        }
+        self.runs
+            .retain(|group, run| kept.config.groups.contains_key(group) || !run.is_down());
+        for (group, config) in &kept.config.groups {
+            let Some(standing) = Standing::of(group, kept, acting) else {
+                continue;
+            };
+            let concerned = config.nodes.contains(&me) || self.runs.contains_key(group);
+            if !concerned {
+                continue;
+            }
+            let want = self.want(me, group, &standing);
+            let run = self
+                .runs
+                .entry(group.clone())
+                .or_insert_with(|| GroupRun::new(group.clone()));
+            let orders = orders(me, kept, config, standing.kept, want);
+            let work = run.settle(now, &orders, &mut self.ids);
+            actions.extend(work.into_iter().map(Action::Resource));
+        }
+    }
+
+    fn want(&self, me: MemberId, group: &GroupId, standing: &Standing) -> Want {
+        let permitted =
+            standing.held_by(me) && self.permits().get(group) == Some(&standing.kept.epoch);
+        let down = self.runs.get(group).is_none_or(GroupRun::is_down);
+        if !permitted {
+            return if down { Want::Stop } else { Want::Gone };
+        }
+        // Stopping in good order waits until it is known to be decided; starting does not begin
+        // once it may have been decided.
+        let runs =
+            |placement: &Placement| placement.goal == Goal::Run && placement.moving.is_none();
+        let decided = standing.confirmed().unwrap_or(standing.kept);
+        if runs(decided) && (runs(standing.kept) || !down) {
+            Want::Run
+        } else {
+            Want::Stop
+        }
+    }
+
+    pub fn reports(
+        &self,
+        me: MemberId,
+        kept: &Document,
+        acting: Option<&Document>,
+        lease_held: bool,
+    ) -> BTreeMap<GroupId, GroupReport> {
+        let mut reports = BTreeMap::new();
+        for (group, run) in &self.runs {
+            let (Some(config), Some(standing)) = (
+                kept.config.groups.get(group),
+                Standing::of(group, kept, acting),
+            ) else {
+                continue;
+            };
+            let want = self.want(me, group, &standing);
+            let leased = lease_held && want != Want::Gone && !standing.pinned();
+            let orders = orders(me, kept, config, standing.kept, want);
+            reports.insert(group.clone(), run.report(&orders, leased));
+        }
+        reports
+    }
+
+    pub fn done(&mut self, now: Moment, id: ActionId, result: Result<(), String>) {
+        for run in self.runs.values_mut() {
+            run.done(now, id, result.clone());
+        }
+    }
+
+    pub fn fact(
+        &mut self,
+        now: Moment,
+        group: &GroupId,
+        resource: &ResourceId,
+        fact: ResourceFact,
+    ) {
+        let run = self
+            .runs
+            .entry(group.clone())
+            .or_insert_with(|| GroupRun::new(group.clone()));
+        run.fact(now, resource, fact);
+    }
+
+    pub fn clear(&mut self, group: &GroupId) {
+        if let Some(run) = self.runs.get_mut(group) {
+            run.clear();
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Moment> {
+        self.runs.values().filter_map(GroupRun::deadline).min()
+    }
+}
+
+fn orders<'a>(
+    me: MemberId,
+    document: &Document,
+    config: &'a crate::config::Group,
+    placement: &'a Placement,
+    want: Want,
+) -> Orders<'a> {
+    let node_maintenance = document
+        .members
+        .get(&me)
+        .is_some_and(|member| member.maintenance);
+    Orders {
+        config,
+        epoch: placement.epoch,
+        want,
+        maintenance: placement.maintenance
+            || placement.maintenance_on.contains(&me)
+            || node_maintenance,
+        maintenance_resources: &placement.maintenance_resources,
+    }
+}
+
+/// Effects that no gate stops may last a while after a silent holder's lease.
+fn margin(document: &Document, group: &GroupId, placement: &Placement) -> Duration {
+    let ungated = document
+        .config
+        .groups
+        .get(group)
+        .is_some_and(|config| config.ungated);
+    let silent_holder = matches!(
+        placement.reason,
+        Reason::NodeDown { .. } | Reason::NodeRebooted { .. }
+    );
+    if ungated && silent_holder {
+        document.config.timing.ungated_margin
+    } else {
+        Duration::ZERO
+    }
+}
