@@ -1,7 +1,7 @@
 //! The cluster document: the one replicated value. Whole, small, versioned.
 
 use crate::config::Cluster;
-use crate::ids::{Epoch, GroupId, HostBoot, MemberId, ResourceId, Version};
+use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, ResourceId, Version};
 use crate::reason::Reason;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,11 +120,16 @@ pub struct Membership {
     pub maintenance: bool,
     /// Asked to hand its groups over.
     pub drained: bool,
-    /// Left in good order: not waited for.
+    /// Left in good order, or about to: hands its groups over and is not waited for.
     pub left: bool,
+    /// The run of its daemon that left; another run means that it is back. `None`: any run does.
+    pub left_run: Option<(HostBoot, Incarnation)>,
     /// Held out of automatic takeover after it failed too often.
     pub held_out: bool,
-    /// The host boot that was last fenced or declared down by the operator.
+    /// Failures within the flapping window that the operator has forgiven.
+    pub forgiven: u32,
+    /// The host boot that was last fenced or declared down by the operator;
+    /// [`HostBoot::UNHEARD`] if no boot of it had been heard of.
     pub down_boot: Option<HostBoot>,
 }
 

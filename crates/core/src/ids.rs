@@ -68,6 +68,11 @@ impl Version {
     }
 }
 
+impl HostBoot {
+    /// No boot: the durable counter of a host starts at 1.
+    pub const UNHEARD: Self = Self(0);
+}
+
 impl Epoch {
     /// The epoch after this one.
     #[must_use]

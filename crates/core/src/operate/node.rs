@@ -1,0 +1,175 @@
+//! Requests about one node.
+
+use super::{Accepted, Desk};
+use crate::ids::{GroupId, HostBoot, MemberId};
+use crate::plan::{Change, Presence};
+
+impl Desk<'_> {
+    fn held(&self, node: MemberId) -> Vec<GroupId> {
+        let held = self.document.held_by(node);
+        held.map(|(group, _)| group.clone()).collect()
+    }
+
+    /// What becomes of the groups `node` holds when it hands them over; and those it cannot hand over.
+    fn handed_over(&self, node: MemberId) -> (Vec<String>, Vec<String>) {
+        let (mut moved, mut stuck) = (Vec::new(), Vec::new());
+        for group in self.held(node) {
+            match self.draft.best_node(&group, Some(node)) {
+                Some(to) => moved.push(format!("{group} moves to {}", self.name(to))),
+                None => stuck.push(format!(
+                    "no other node can run {group} ({})",
+                    self.why_nobody(&group)
+                )),
+            }
+        }
+        (moved, stuck)
+    }
+
+    pub(super) fn drain(&self, node: MemberId) -> Result<Accepted, String> {
+        self.known_node(node)?;
+        let name = self.name(node);
+        if self.draft.membership(node).drained {
+            return Ok(Accepted::already(format!("{name} is already drained")));
+        }
+        let (moved, stuck) = self.handed_over(node);
+        let mut text = format!("{name} will be given no new groups");
+        for line in moved.iter().chain(&stuck) {
+            text = format!("{text}; {line}");
+        }
+        let drained = true;
+        Ok(Accepted::new(
+            vec![Change::SetDrained { node, drained }],
+            text,
+        ))
+    }
+
+    pub(super) fn undrain(&self, node: MemberId) -> Result<Accepted, String> {
+        self.known_node(node)?;
+        let name = self.name(node);
+        if !self.draft.membership(node).drained {
+            return Ok(Accepted::already(format!("{name} is not drained")));
+        }
+        let drained = false;
+        Ok(Accepted::new(
+            vec![Change::SetDrained { node, drained }],
+            format!("{name} may be given groups again"),
+        ))
+    }
+
+    pub(super) fn leave(&self, node: MemberId) -> Result<Accepted, String> {
+        self.known_node(node)?;
+        let name = self.name(node);
+        if self.draft.membership(node).left {
+            return Ok(Accepted::already(format!(
+                "{name} has already left, or is about to"
+            )));
+        }
+        if self.document.config.nodes.len() == 1 {
+            return Err(format!(
+                "{name} is the only node; stop its groups, then its daemon"
+            ));
+        }
+        let (moved, stuck) = self.handed_over(node);
+        if self.draft.online(node) && !stuck.is_empty() {
+            return Err(format!(
+                "{name} cannot hand its groups over: {}; stop them first with `hotpair group stop`",
+                stuck.join("; ")
+            ));
+        }
+        let run = self.draft.report(node).map(|r| (r.boot, r.incarnation));
+        let first = if moved.is_empty() {
+            String::new()
+        } else {
+            format!("{}; then ", moved.join("; "))
+        };
+        Ok(Accepted::new(
+            vec![Change::Leave { node, run }],
+            format!("{first}{name} leaves the cluster"),
+        ))
+    }
+
+    pub(super) fn remove(&self, node: MemberId) -> Result<Accepted, String> {
+        self.known_node(node)?;
+        let name = self.name(node);
+        if self.document.config.nodes.len() == 1 {
+            return Err(format!("{name} is the last node and cannot be removed"));
+        }
+        if self.draft.online(node) {
+            return Err(format!(
+                "{name} is online; let it leave first with `hotpair node leave {name}`"
+            ));
+        }
+        let held = self.held(node);
+        if !held.is_empty() {
+            let names: Vec<String> = held.iter().map(GroupId::to_string).collect();
+            return Err(format!(
+                "{name} still holds {}; wait for the takeover, or say `hotpair node is-down {name}` \
+                 if it is powered off",
+                names.join(", ")
+            ));
+        }
+        let only: Vec<String> = self
+            .document
+            .config
+            .groups
+            .iter()
+            .filter(|(_, group)| group.nodes == [node])
+            .map(|(id, _)| id.to_string())
+            .collect();
+        if !only.is_empty() {
+            return Err(format!(
+                "{name} is the only node of {}; take the groups out of the configuration first",
+                only.join(", ")
+            ));
+        }
+        Ok(Accepted::new(
+            vec![Change::Remove { node }],
+            format!("{name} will be taken out of the configuration and have no vote any more"),
+        ))
+    }
+
+    pub(super) fn clear_node(&self, node: MemberId) -> Result<Accepted, String> {
+        self.known_node(node)?;
+        let name = self.name(node);
+        if !self.draft.membership(node).held_out {
+            return Ok(Accepted::already(format!("{name} is not held out")));
+        }
+        let forgiven = self.draft.view.members.get(&node).map_or(0, |v| v.failures);
+        Ok(Accepted::new(
+            vec![Change::EndHold { node, forgiven }],
+            format!("{name} may take groups over again"),
+        ))
+    }
+
+    pub(super) fn is_down(&self, node: MemberId) -> Result<Accepted, String> {
+        self.known_node(node)?;
+        let name = self.name(node);
+        let boot = match self.draft.presence(node) {
+            Presence::Online { .. } => {
+                return Err(format!(
+                    "{name} is online, so it is not down; to move its groups use `hotpair node drain {name}`"
+                ));
+            }
+            Presence::Silent { boot, .. } | Presence::Down { boot, .. } => boot,
+            Presence::NeverHeard => HostBoot::UNHEARD,
+        };
+        if self.draft.declared_down(node) {
+            return Ok(Accepted::already(format!(
+                "{name} is already declared down"
+            )));
+        }
+        let held: Vec<String> = self.held(node).iter().map(GroupId::to_string).collect();
+        let text = if held.is_empty() {
+            format!("{name} is taken to be powered off; it holds no groups")
+        } else {
+            format!(
+                "{name} is taken to be powered off; its groups may be taken over: {}",
+                held.join(", ")
+            )
+        };
+        Ok(Accepted::new(
+            vec![Change::DeclareDown { node, boot }],
+            text,
+        ))
+    }
+}

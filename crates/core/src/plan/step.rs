@@ -1,0 +1,588 @@
+//! One step of one group: stay, move, wait or rest.
+
+use super::{Change, Draft, Stay, Verdict, WaitFor};
+use crate::config::{Failback, FinalAction, OnStartFailure, OnSwitchFailure, StartMode, Takeover};
+use crate::document::{Failure, Goal, Move, Pin, PinReason};
+use crate::ids::{GroupId, MemberId, ResourceId};
+use crate::reason::Reason;
+use crate::report::GroupState;
+
+pub(super) fn plan(draft: &mut Draft<'_>, group: &GroupId) -> Verdict {
+    let placement = draft.placement(group).into_owned();
+    match (placement.goal, placement.holder) {
+        (Goal::Run, None) => first_start(draft, group),
+        (Goal::Run, Some(holder)) => match placement.moving {
+            Some(moving) => go_on_moving(draft, group, holder, &moving),
+            None => held(draft, group, holder),
+        },
+        (goal, None) => Verdict::Rests {
+            goal,
+            reason: placement.reason,
+        },
+        (_, Some(holder)) => stop(draft, group, holder, placement.moving, placement.reason),
+    }
+}
+
+/// The goal is not to run, but there is a holder.
+fn stop(
+    draft: &mut Draft<'_>,
+    group: &GroupId,
+    holder: MemberId,
+    moving: Option<Move>,
+    reason: Reason,
+) -> Verdict {
+    let moving = match moving {
+        Some(moving) if moving.to.is_none() => moving,
+        _ => {
+            let by_operator = draft.placement(group).goal == Goal::Stopped;
+            draft.change(Change::Move {
+                group: group.clone(),
+                to: None,
+                reason: reason.clone(),
+                by_operator,
+            });
+            Move {
+                to: None,
+                reason,
+                by_operator,
+            }
+        }
+    };
+    go_on_moving(draft, group, holder, &moving)
+}
+
+/// Nobody holds it: the best fit node, once no better one may still come.
+fn first_start(draft: &mut Draft<'_>, group: &GroupId) -> Verdict {
+    let waits = |wait_for| Verdict::Waits { on: None, wait_for };
+    if let Some((node, resource, detail)) = draft.stop_failed(group) {
+        return waits(WaitFor::StopFailed {
+            node,
+            resource,
+            detail,
+        });
+    }
+    match bar(draft, group) {
+        None | Some(WaitFor::OperatorTakeover) => {}
+        Some(wait_for) => return waits(wait_for),
+    }
+    let best = candidate(draft, group, None);
+    let config = draft.group(group);
+    let patient = draft.view.deciding_for < config_delay(draft);
+    let better = config
+        .nodes
+        .iter()
+        .take_while(|&&node| Some(node) != best)
+        .any(|&node| draft.fitness(group, node).may_pass());
+    match best {
+        Some(to) if !(patient && better) => give(draft, group, None, to, Reason::FirstStart),
+        node if patient && better => waits(WaitFor::FirstStartDelay { node }),
+        _ => waits(WaitFor::FitNode {
+            reason: draft.placement(group).reason.clone(),
+        }),
+    }
+}
+
+fn config_delay(draft: &Draft<'_>) -> std::time::Duration {
+    draft.view.document.config.timing.first_start_delay
+}
+
+/// There is a holder, it shall run, and it is not being moved.
+fn held(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
+    let waits = |wait_for| Verdict::Waits {
+        on: Some(holder),
+        wait_for,
+    };
+    if let Some(reason) = draft.gone(holder) {
+        return take_over(draft, group, holder, reason);
+    }
+    if !draft.online(holder) {
+        return waits(WaitFor::Silence { node: holder });
+    }
+    let Some(report) = draft.group_report(holder, group) else {
+        return waits(WaitFor::Report { node: holder });
+    };
+    if let GroupState::StopFailed { resource, detail } = &report.state {
+        return waits(WaitFor::StopFailed {
+            node: holder,
+            resource: resource.clone(),
+            detail: detail.clone(),
+        });
+    }
+    if report.epoch != draft.placement(group).epoch {
+        return if report.state.is_down() && !draft.needs_no_lease(group) {
+            idle(draft, group, holder)
+        } else {
+            waits(WaitFor::Report { node: holder })
+        };
+    }
+    match &report.state {
+        GroupState::Failed {
+            resource,
+            detail,
+            while_starting,
+        } => failed(
+            draft,
+            group,
+            holder,
+            &Failed {
+                resource: resource.clone(),
+                detail: detail.clone(),
+                while_starting: *while_starting,
+            },
+        ),
+        GroupState::Stopped => idle(draft, group, holder),
+        GroupState::Running => {
+            settle(draft, group, holder);
+            running(draft, group, holder, Stay::Runs)
+        }
+        GroupState::Degraded { detail } => running(
+            draft,
+            group,
+            holder,
+            Stay::Degraded {
+                detail: detail.clone(),
+            },
+        ),
+        GroupState::Starting => stays(holder, Stay::Starts),
+        GroupState::Stopping => stays(holder, Stay::Stops),
+        GroupState::StopFailed { .. } | GroupState::Unmanaged { .. } => {
+            stays(holder, Stay::Maintenance)
+        }
+    }
+}
+
+fn stays(on: MemberId, why: Stay) -> Verdict {
+    Verdict::Stays { on, why }
+}
+
+/// The holder runs nothing of it and has not failed: it will start it by itself, unless it cannot.
+fn idle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
+    use super::Obstacle;
+    let starts = draft.fit_but_for(group, holder, |obstacle| {
+        matches!(obstacle, Obstacle::FailedHere(_) | Obstacle::HeldOut)
+    });
+    if starts || draft.in_maintenance(group) {
+        return stays(holder, Stay::Starts);
+    }
+    let detail = draft.fitness(group, holder).reasons().join("; ");
+    let reason = Reason::Unfit {
+        node: holder,
+        detail,
+    };
+    if draft.needs_no_lease(group) && !draft.reported_down(group, holder) {
+        return Verdict::Waits {
+            on: Some(holder),
+            wait_for: WaitFor::Report { node: holder },
+        };
+    }
+    move_on(draft, group, holder, reason)
+}
+
+/// The holder is gone.
+fn take_over(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Reason) -> Verdict {
+    if draft.needs_no_lease(group) && !draft.declared_down(holder) {
+        return Verdict::Waits {
+            on: Some(holder),
+            wait_for: WaitFor::Pinned {
+                node: holder,
+                reason: pinned_because(draft, group),
+            },
+        };
+    }
+    move_on(draft, group, holder, reason)
+}
+
+fn pinned_because(draft: &Draft<'_>, group: &GroupId) -> Reason {
+    match draft.placement(group).pin {
+        Some(Pin::Pinned(why)) => Reason::Pinned { why },
+        _ => Reason::Relation {
+            detail: "its pin is being released".into(),
+        },
+    }
+}
+
+/// What keeps the planner from choosing a new holder by itself, if anything.
+pub(super) fn bar(draft: &Draft<'_>, group: &GroupId) -> Option<WaitFor> {
+    let config = draft.group(group);
+    let placement = draft.placement(group);
+    if draft.document.disarmed {
+        return Some(WaitFor::Arming);
+    }
+    if draft.in_maintenance(group) {
+        return Some(WaitFor::EndOfMaintenance);
+    }
+    if placement.disabled {
+        return Some(WaitFor::Enabling);
+    }
+    if config.start == StartMode::Manual {
+        return Some(WaitFor::OperatorStart);
+    }
+    (config.takeover == Takeover::Never).then_some(WaitFor::OperatorTakeover)
+}
+
+/// The node the takeover policy allows, if it is fit.
+fn candidate(draft: &Draft<'_>, group: &GroupId, except: Option<MemberId>) -> Option<MemberId> {
+    let best = draft.best_node(group, except)?;
+    let config = draft.group(group);
+    (config.takeover != Takeover::HighestOnly || config.nodes.first() == Some(&best))
+        .then_some(best)
+}
+
+/// Nothing runs at the holder: to the best other node, by policy.
+fn move_on(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Reason) -> Verdict {
+    let waits = |wait_for| Verdict::Waits {
+        on: Some(holder),
+        wait_for,
+    };
+    if let Some((node, resource, detail)) = draft.stop_failed(group) {
+        return waits(WaitFor::StopFailed {
+            node,
+            resource,
+            detail,
+        });
+    }
+    if let Some(wait_for) = bar(draft, group) {
+        return waits(wait_for);
+    }
+    match candidate(draft, group, Some(holder)) {
+        Some(to) => give(draft, group, Some(holder), to, reason),
+        None => waits(WaitFor::FitNode { reason }),
+    }
+}
+
+fn give(
+    draft: &mut Draft<'_>,
+    group: &GroupId,
+    from: Option<MemberId>,
+    to: MemberId,
+    reason: Reason,
+) -> Verdict {
+    draft.change(Change::SetHolder {
+        group: group.clone(),
+        to,
+        reason: reason.clone(),
+    });
+    Verdict::Moves {
+        from,
+        to: Some(to),
+        reason,
+    }
+}
+
+/// It runs: what was left open by the way it came here is finished.
+fn settle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) {
+    let placement = draft.placement(group).into_owned();
+    if placement.switched_from.is_some() {
+        draft.change(Change::FinishSwitch {
+            group: group.clone(),
+        });
+    }
+    let older = |failure: &Failure| failure.epoch < placement.epoch;
+    if placement.failed_on.get(&holder).is_some_and(older) {
+        draft.change(Change::ClearFailure {
+            group: group.clone(),
+            node: holder,
+        });
+    }
+}
+
+/// It runs on its holder. Should it leave, and where to?
+fn running(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, why: Stay) -> Verdict {
+    if draft.document.disarmed {
+        return stays(holder, Stay::Disarmed);
+    }
+    if draft.in_maintenance(group) {
+        return stays(holder, Stay::Maintenance);
+    }
+    if let Some(reason) = must_leave(draft, group, holder) {
+        return match draft.best_node(group, Some(holder)) {
+            Some(to) => ask_to_move(draft, group, holder, to, reason),
+            None => stays(holder, Stay::NoOtherNode { reason }),
+        };
+    }
+    fail_back(draft, group, holder).unwrap_or_else(|| stays(holder, why))
+}
+
+fn must_leave(draft: &Draft<'_>, group: &GroupId, holder: MemberId) -> Option<Reason> {
+    let member = draft.membership(holder);
+    if member.left {
+        return Some(Reason::NodeLeft { node: holder });
+    }
+    if member.drained {
+        return Some(Reason::Drained { node: holder });
+    }
+    let listed = draft.group(group).nodes.contains(&holder);
+    (!listed).then_some(Reason::ConfigurationChanged {
+        revision: draft.document.revision,
+    })
+}
+
+fn fail_back(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Option<Verdict> {
+    let config = draft.group(group);
+    let Failback::Return { delay } = config.failback else {
+        return None;
+    };
+    let placement = draft.placement(group);
+    let quiet = matches!(placement.pin, None | Some(Pin::Pinned(PinReason::Wait)));
+    if bar(draft, group).is_some() || !quiet {
+        return None;
+    }
+    let better = config.nodes.iter().copied();
+    let to = better
+        .take_while(|&node| node != holder)
+        .find(|&node| draft.fitness(group, node).is_fit())?;
+    if matches!(placement.reason, Reason::Operator { .. }) {
+        return Some(stays(holder, Stay::OperatorPlaced { to }));
+    }
+    let fit_for = draft.view.members[&to].fit_for.get(group).copied();
+    if fit_for.unwrap_or_default() < delay {
+        return Some(stays(holder, Stay::ReturnsLater { to, delay }));
+    }
+    drop(placement);
+    Some(ask_to_move(
+        draft,
+        group,
+        holder,
+        to,
+        Reason::Failback { to },
+    ))
+}
+
+fn ask_to_move(
+    draft: &mut Draft<'_>,
+    group: &GroupId,
+    holder: MemberId,
+    to: MemberId,
+    reason: Reason,
+) -> Verdict {
+    draft.change(Change::Move {
+        group: group.clone(),
+        to: Some(to),
+        reason: reason.clone(),
+        by_operator: false,
+    });
+    Verdict::Moves {
+        from: Some(holder),
+        to: Some(to),
+        reason,
+    }
+}
+
+/// The holder was asked to stop it.
+fn go_on_moving(
+    draft: &mut Draft<'_>,
+    group: &GroupId,
+    holder: MemberId,
+    moving: &Move,
+) -> Verdict {
+    let waits = |wait_for| Verdict::Waits {
+        on: Some(holder),
+        wait_for,
+    };
+    if let Some((node, resource, detail)) = draft.stop_failed(group) {
+        return waits(WaitFor::StopFailed {
+            node,
+            resource,
+            detail,
+        });
+    }
+    let gone = draft.gone(holder);
+    if gone.is_some() && draft.needs_no_lease(group) && !draft.declared_down(holder) {
+        return waits(WaitFor::Pinned {
+            node: holder,
+            reason: pinned_because(draft, group),
+        });
+    }
+    if gone.is_none() && !(draft.online(holder) && draft.reported_down(group, holder)) {
+        return waits(WaitFor::Stop {
+            node: holder,
+            to: moving.to,
+        });
+    }
+    let Some(to) = moving.to else {
+        let reason = moving.reason.clone();
+        draft.change(Change::Release {
+            group: group.clone(),
+            reason: reason.clone(),
+        });
+        return Verdict::Moves {
+            from: Some(holder),
+            to: None,
+            reason,
+        };
+    };
+    arrive(draft, group, holder, to, moving.reason.clone())
+}
+
+/// Stopped at the holder. To the target; else back; else wherever it can run.
+fn arrive(
+    draft: &mut Draft<'_>,
+    group: &GroupId,
+    holder: MemberId,
+    to: MemberId,
+    reason: Reason,
+) -> Verdict {
+    if draft.fitness(group, to).is_fit() {
+        return give(draft, group, Some(holder), to, reason);
+    }
+    let detail = draft.fitness(group, to).reasons().join("; ");
+    let reason = Reason::Unfit { node: to, detail };
+    let back = draft.fitness(group, holder).is_fit().then_some(holder);
+    match back.or_else(|| draft.best_node(group, None)) {
+        Some(to) => give(draft, group, Some(holder), to, reason),
+        None => Verdict::Waits {
+            on: Some(holder),
+            wait_for: WaitFor::FitNode { reason },
+        },
+    }
+}
+
+struct Failed {
+    resource: Option<ResourceId>,
+    detail: String,
+    while_starting: bool,
+}
+
+/// The holder has given it up in this epoch.
+fn failed(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, failed: &Failed) -> Verdict {
+    let waits = |wait_for| Verdict::Waits {
+        on: Some(holder),
+        wait_for,
+    };
+    let barred = bar(draft, group);
+    if let Some(wait_for @ (WaitFor::Arming | WaitFor::EndOfMaintenance)) = barred {
+        return waits(wait_for);
+    }
+    let starts = record_failure(draft, group, holder, failed);
+    let reason = failure_reason(holder, failed);
+    if failed.while_starting {
+        if let Some(verdict) = after_switch(draft, group, holder, failed, &reason) {
+            return verdict;
+        }
+        match draft.group(group).on_start_failure {
+            OnStartFailure::Wait => return waits(WaitFor::OperatorAfter { reason }),
+            OnStartFailure::Retry(times) if starts <= times && may_retry(draft, group, holder) => {
+                return give(draft, group, Some(holder), holder, reason);
+            }
+            OnStartFailure::Retry(_) | OnStartFailure::NextNode => {}
+        }
+    }
+    if barred.is_some() {
+        return waits(WaitFor::OperatorAfter { reason });
+    }
+    if candidate(draft, group, Some(holder)).is_some() {
+        return move_on(draft, group, holder, reason);
+    }
+    give_up(draft, group, holder, reason)
+}
+
+fn failure_reason(node: MemberId, failed: &Failed) -> Reason {
+    let detail = failed.detail.clone();
+    match (&failed.resource, failed.while_starting) {
+        (resource, true) => Reason::StartFailed {
+            node,
+            resource: resource.clone(),
+            detail,
+        },
+        (Some(resource), false) => Reason::ResourceFailed {
+            node,
+            resource: resource.clone(),
+            detail,
+        },
+        (None, false) => Reason::Unfit { node, detail },
+    }
+}
+
+/// Once for each epoch; returns the failed starts on the node so far.
+fn record_failure(draft: &mut Draft<'_>, group: &GroupId, node: MemberId, failed: &Failed) -> u32 {
+    let placement = draft.placement(group).into_owned();
+    let known = placement.failed_on.get(&node);
+    if let Some(known) = known
+        && known.epoch == placement.epoch
+    {
+        return known.starts;
+    }
+    let starts = known.map_or(0, |f| f.starts) + u32::from(failed.while_starting);
+    draft.change(Change::RecordFailure {
+        group: group.clone(),
+        node,
+        failure: Failure {
+            epoch: placement.epoch,
+            resource: failed.resource.clone(),
+            detail: failed.detail.clone(),
+            starts,
+        },
+    });
+    starts
+}
+
+/// The same node may try again if nothing but this failure speaks against it.
+fn may_retry(draft: &Draft<'_>, group: &GroupId, node: MemberId) -> bool {
+    draft.fit_but_for(group, node, |obstacle| {
+        matches!(obstacle, super::Obstacle::FailedHere(_))
+    })
+}
+
+/// The target of a switchover could not start it.
+fn after_switch(
+    draft: &mut Draft<'_>,
+    group: &GroupId,
+    holder: MemberId,
+    failed: &Failed,
+    reason: &Reason,
+) -> Option<Verdict> {
+    let back = draft.placement(group).switched_from?;
+    if draft.group(group).on_switch_failure == OnSwitchFailure::Wait {
+        return Some(Verdict::Waits {
+            on: Some(holder),
+            wait_for: WaitFor::OperatorAfter {
+                reason: reason.clone(),
+            },
+        });
+    }
+    let reason = Reason::WentBack {
+        from: holder,
+        detail: failed.detail.clone(),
+    };
+    draft
+        .fitness(group, back)
+        .is_fit()
+        .then(|| give(draft, group, Some(holder), back, reason))
+}
+
+/// No node is left. One that may be fit in a moment is waited for; then the final action.
+fn give_up(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Reason) -> Verdict {
+    let config = draft.group(group);
+    let soon = config.nodes.iter().copied().find(|&node| {
+        node != holder && draft.gone(node).is_none() && draft.fitness(group, node).may_pass()
+    });
+    if let Some(node) = soon {
+        return Verdict::Waits {
+            on: Some(holder),
+            wait_for: WaitFor::Node { node },
+        };
+    }
+    if config.final_action == FinalAction::Nothing {
+        return Verdict::Waits {
+            on: Some(holder),
+            wait_for: WaitFor::FitNode { reason },
+        };
+    }
+    let reason = Reason::FailedEverywhere {
+        detail: reason.text(&draft.document.config),
+    };
+    draft.change(Change::SetGoal {
+        group: group.clone(),
+        goal: Goal::Failed,
+        reason: reason.clone(),
+    });
+    draft.change(Change::Release {
+        group: group.clone(),
+        reason: reason.clone(),
+    });
+    Verdict::Moves {
+        from: Some(holder),
+        to: None,
+        reason,
+    }
+}
