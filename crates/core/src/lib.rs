@@ -19,6 +19,7 @@ pub mod guard;
 pub mod ids;
 pub mod message;
 pub mod node;
+pub mod operate;
 pub mod plan;
 pub mod reason;
 pub mod report;
