@@ -1,0 +1,187 @@
+//! Reads detectors: what to look at, how often, how long, how many times.
+
+use super::resource::environment;
+use crate::section::{Section, integer};
+use crate::words::shown;
+use hotpair_core::config::{Check, Detector};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use toml::de::DeValue;
+
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const STATUS: u16 = 200;
+
+const KINDS: [&str; 5] = ["tcp", "udp", "url", "process", "script"];
+
+pub(super) fn detector(section: &Section<'_>) -> Option<Detector> {
+    let check = one_kind(section).and_then(|kind| check(section, kind));
+    let interval = section.seconds("interval_s", 50..=86_400_000);
+    let timeout = section.seconds("timeout_s", 10..=86_400_000);
+    let tries = section.number("tries", 1..=1_000);
+    // Known, whatever the kind: what does not apply has its own error.
+    for key in KINDS {
+        section.value(key);
+    }
+    for key in [
+        "program",
+        "contains",
+        "status",
+        "user",
+        "directory",
+        "environment",
+    ] {
+        section.value(key);
+    }
+    section.finish();
+    let interval = interval.unwrap_or(INTERVAL);
+    let timeout = timeout.unwrap_or(TIMEOUT.min(interval));
+    if timeout > interval {
+        section.findings.advice(
+            section.place("timeout_s"),
+            format!("a check may take {timeout:?}, longer than the {interval:?} between two checks"),
+            "a hung service is noticed only after interval and timeout together; shorten the timeout",
+        );
+    }
+    Some(Detector {
+        check: check?,
+        interval,
+        timeout,
+        tries: tries.unwrap_or(1),
+    })
+}
+
+fn one_kind(section: &Section<'_>) -> Option<&'static str> {
+    let given: Vec<_> = KINDS.into_iter().filter(|kind| section.has(kind)).collect();
+    match given.as_slice() {
+        [kind] => Some(kind),
+        [] => {
+            let message = "this detector looks at nothing".to_owned();
+            let help = "give one of tcp, udp, url, process, script";
+            section.error(section.span.clone(), message, help);
+            None
+        }
+        [first, others @ ..] => {
+            let message = format!(
+                "this detector is both `{first}` and `{}`",
+                others.join("`, `")
+            );
+            let help = "write one [[….detector]] for each; all of them must agree";
+            section.error(section.place(others[0]), message, help);
+            None
+        }
+    }
+}
+
+fn check(section: &Section<'_>, kind: &'static str) -> Option<Check> {
+    for (key, kinds) in [
+        ("program", ["tcp", "udp"].as_slice()),
+        ("contains", &["url"]),
+        ("status", &["url"]),
+        ("user", &["script"]),
+        ("directory", &["script"]),
+        ("environment", &["script"]),
+    ] {
+        if section.has(key) && !kinds.contains(&kind) {
+            let message = format!("`{key}` does not apply to a `{kind}` detector");
+            let help = format!("it belongs to: {}", kinds.join(", "));
+            section.error(section.place(key), message, &help);
+        }
+    }
+    match kind {
+        "tcp" => tcp(section),
+        "udp" => Some(Check::Udp {
+            port: section
+                .number("udp", 1..=65_535)
+                .and_then(|port: i64| u16::try_from(port).ok())?,
+            program: section.string("program").map(|(text, _)| text),
+        }),
+        "url" => url(section),
+        "process" => {
+            let (name, span) = section.string("process")?;
+            if name.is_empty() {
+                let message = "`process` is empty and would match every process".to_owned();
+                section.error(span, message, "give a part of its name or command line");
+            }
+            Some(Check::Process { name })
+        }
+        _ => Some(Check::Script {
+            command: section.command("script")?,
+            environment: environment(section),
+        }),
+    }
+}
+
+fn tcp(section: &Section<'_>) -> Option<Check> {
+    let value = section.value("tcp")?;
+    let program = section.string("program").map(|(text, _)| text);
+    let target: Option<(Option<IpAddr>, u16)> = match value.get_ref() {
+        DeValue::String(text) => text
+            .parse::<SocketAddr>()
+            .ok()
+            .filter(|address| address.port() > 0)
+            .map(|address| (Some(address.ip()), address.port())),
+        other => integer(other)
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|&port| port > 0)
+            .map(|port| (None, port)),
+    };
+    let Some((address, port)) = target else {
+        let message = "`tcp` must be a port from 1 to 65535, or an address with a port".to_owned();
+        section.error(
+            value.span(),
+            message,
+            "write tcp = 8080 or tcp = \"10.0.0.1:8080\"",
+        );
+        return None;
+    };
+    Some(Check::Tcp {
+        address,
+        port,
+        program,
+    })
+}
+
+fn url(section: &Section<'_>) -> Option<Check> {
+    let (url, span) = section.string("url")?;
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    if host.is_none_or(str::is_empty) || url.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        let message = format!("`{}` is not a URL that can be asked", shown(&url));
+        section.error(span, message, "write it like http://10.0.0.100:8080/health");
+    }
+    let contains = section.string("contains").map(|(text, _)| text);
+    Some(Check::Url {
+        url,
+        statuses: statuses(section).unwrap_or_else(|| vec![STATUS]),
+        contains,
+    })
+}
+
+fn statuses(section: &Section<'_>) -> Option<Vec<u16>> {
+    let value = section.value("status")?;
+    let help = "list the HTTP status codes that mean it runs, each 100 to 599: status = [200, 204]";
+    let Some(array) = value.get_ref().as_array() else {
+        section.wrong_type("status", value, "a list of HTTP status codes");
+        return None;
+    };
+    if array.is_empty() {
+        section.error(
+            value.span(),
+            "no status code would be good".to_owned(),
+            help,
+        );
+    }
+    let mut statuses = Vec::new();
+    for item in array {
+        let code = integer(item.get_ref()).and_then(|code| u16::try_from(code).ok());
+        match code.filter(|code| (100..=599).contains(code)) {
+            Some(code) => statuses.push(code),
+            None => section.error(item.span(), "this is no HTTP status code".to_owned(), help),
+        }
+    }
+    Some(statuses)
+}

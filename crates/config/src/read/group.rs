@@ -1,0 +1,147 @@
+//! Reads groups: their nodes and policies. Resources are read in `resource`.
+
+use super::{Names, check_name, resource};
+use crate::section::Section;
+use crate::words::shown;
+use hotpair_core::config::{
+    Failback, FinalAction, Group, OnStartFailure, OnStopFailure, OnSwitchFailure, Restart,
+    StartMode, Takeover,
+};
+use hotpair_core::ids::{GroupId, MemberId};
+use std::collections::BTreeMap;
+
+pub(crate) const START: [(&str, StartMode); 2] = [
+    ("automatic", StartMode::Automatic),
+    ("manual", StartMode::Manual),
+];
+pub(crate) const TAKEOVER: [(&str, Takeover); 3] = [
+    ("by-priority", Takeover::ByPriority),
+    ("highest-only", Takeover::HighestOnly),
+    ("never", Takeover::Never),
+];
+pub(crate) const ON_STOP_FAILURE: [(&str, OnStopFailure); 2] =
+    [("wait", OnStopFailure::Wait), ("kill", OnStopFailure::Kill)];
+pub(crate) const FINAL_ACTION: [(&str, FinalAction); 4] = [
+    ("stop-group", FinalAction::StopGroup),
+    ("nothing", FinalAction::Nothing),
+    ("stop-hotpair", FinalAction::StopHotpair),
+    ("reboot", FinalAction::Reboot),
+];
+pub(crate) const ON_SWITCH_FAILURE: [(&str, OnSwitchFailure); 2] = [
+    ("go-back", OnSwitchFailure::GoBack),
+    ("wait", OnSwitchFailure::Wait),
+];
+
+pub(super) fn groups(root: &Section<'_>, names: &Names) -> BTreeMap<GroupId, Group> {
+    let mut groups = BTreeMap::new();
+    for (name, place, section) in root.named("group") {
+        check_name(&section, "group", &name, place);
+        groups.insert(GroupId(name), group(&section, names));
+    }
+    groups
+}
+
+fn group(section: &Section<'_>, names: &Names) -> Group {
+    let nodes = nodes(section, names);
+    let group = Group {
+        resources: resource::resources(section, names, &nodes),
+        nodes,
+        start: section.choice("start", &START).unwrap_or_default(),
+        takeover: section.choice("takeover", &TAKEOVER).unwrap_or_default(),
+        failback: failback(section).unwrap_or_default(),
+        restart: restart(section),
+        on_start_failure: on_start_failure(section).unwrap_or_default(),
+        on_stop_failure: section
+            .choice("on_stop_failure", &ON_STOP_FAILURE)
+            .unwrap_or_default(),
+        final_action: section
+            .choice("final_action", &FINAL_ACTION)
+            .unwrap_or_default(),
+        on_switch_failure: section
+            .choice("on_switch_failure", &ON_SWITCH_FAILURE)
+            .unwrap_or_default(),
+        priority: section
+            .number("priority", -1_000_000..=1_000_000)
+            .unwrap_or_default(),
+        ungated: section.boolean("ungated").unwrap_or_default(),
+    };
+    section.finish();
+    group
+}
+
+fn nodes(section: &Section<'_>, names: &Names) -> Vec<MemberId> {
+    if !section.has("nodes") {
+        let help =
+            "list the nodes that may run it, the preferred one first: nodes = [\"…\", \"…\"]";
+        section.missing("nodes", help);
+    }
+    let written = section.strings("nodes").unwrap_or_default();
+    if written.is_empty() && section.has("nodes") {
+        let message = "no node may run this group".to_owned();
+        section.error(section.place("nodes"), message, "list at least one node");
+    }
+    let mut nodes = Vec::new();
+    for (name, span) in written {
+        let Some(node) = names.find(section, &name, span.clone()) else {
+            continue;
+        };
+        if nodes.contains(&node) {
+            let message = format!("node `{}` stands in this list twice", shown(&name));
+            section.error(span, message, "remove one");
+        } else {
+            nodes.push(node);
+        }
+    }
+    nodes
+}
+
+fn restart(section: &Section<'_>) -> Restart {
+    let default = Restart::default();
+    Restart {
+        max: section.number("restarts", 0..=1_000).unwrap_or(default.max),
+        window: section
+            .seconds("restart_window_s", 1_000..=86_400_000)
+            .unwrap_or(default.window),
+    }
+}
+
+fn failback(section: &Section<'_>) -> Option<Failback> {
+    let value = section.value("failback")?;
+    if value.get_ref().is_table() {
+        let table = section.section("failback")?;
+        if !table.has("delay_s") {
+            table.missing("delay_s", "write failback = { delay_s = 60 }");
+        }
+        let delay = table.seconds("delay_s", 0..=86_400_000);
+        table.finish();
+        return Some(Failback::Return { delay: delay? });
+    }
+    let Some(word) = value.get_ref().as_str() else {
+        section.wrong_type("failback", value, "\"stay\" or { delay_s = SECONDS }");
+        return None;
+    };
+    section.pick("failback", word, value.span(), &[("stay", Failback::Stay)])
+}
+
+fn on_start_failure(section: &Section<'_>) -> Option<OnStartFailure> {
+    let key = "on_start_failure";
+    let value = section.value(key)?;
+    if value.get_ref().is_table() {
+        let table = section.section(key)?;
+        if !table.has("retry") {
+            table.missing("retry", "write on_start_failure = { retry = 2 }");
+        }
+        let times = table.number("retry", 1..=1_000);
+        table.finish();
+        return Some(OnStartFailure::Retry(times?));
+    }
+    let Some(word) = value.get_ref().as_str() else {
+        section.wrong_type(key, value, "\"next-node\", \"wait\" or { retry = TIMES }");
+        return None;
+    };
+    let menu = [
+        ("next-node", OnStartFailure::NextNode),
+        ("wait", OnStartFailure::Wait),
+    ];
+    section.pick(key, word, value.span(), &menu)
+}
