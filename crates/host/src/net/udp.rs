@@ -37,6 +37,9 @@ fn on(device: Option<&str>) -> String {
 /// Packets leave with DSCP CS6 and priority 6. Without a device the address
 /// is not shared: `SO_REUSEADDR` is left off, as with UDP it lets a second
 /// process take the packets unnoticed, and no closed socket lingers anyway.
+///
+/// A send that would block (a neighbour that does not answer fills the queue)
+/// is a lost heartbeat, no failure of the socket.
 pub fn bind(address: SocketAddr, device: Option<&str>) -> Result<UdpSocket, UdpError> {
     try_bind(address, device).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => UdpError::InUse {

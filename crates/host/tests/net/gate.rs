@@ -267,3 +267,24 @@ fn takes_a_thousand_addresses_at_once() {
     assert_eq!(gate.permitted().unwrap().len(), 1000);
     assert!(gate.is_intact().unwrap());
 }
+
+#[test]
+fn an_address_named_twice_gets_the_shorter_time() {
+    let host = Namespace::new();
+    let mut gate = install(&host, "gate_twice");
+    let minute = Duration::from_secs(60);
+    gate.permit(&[
+        (ip(V4), LONG),
+        (ip(V4), minute),
+        (ip(V6), LONG),
+        (ip(V6), Duration::ZERO),
+    ])
+    .unwrap();
+    let permitted = gate.permitted().unwrap();
+    assert_eq!(permitted.len(), 1);
+    assert_eq!(permitted[0].address, ip(V4));
+    assert!(permitted[0].left.unwrap() <= minute);
+    gate.permit_forever(&[ip(V4), ip(V4)]).unwrap();
+    gate.revoke(&[ip(V4), ip(V4), ip(V6)]).unwrap();
+    assert_eq!(gate.permitted().unwrap(), []);
+}

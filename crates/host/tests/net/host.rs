@@ -26,9 +26,7 @@ fn a_heartbeat_crosses_the_link_of_its_socket() {
         let mut buffer = [0u8; 16];
         assert!(receiver.recv(&mut buffer).is_err(), "it does not block");
         eventually("a heartbeat", || {
-            sender
-                .send_to(b"beat", receiver.local_addr().unwrap())
-                .unwrap();
+            let _lost_or_later = sender.send_to(b"beat", receiver.local_addr().unwrap());
             receiver.recv(&mut buffer).is_ok()
         });
         assert_eq!(&buffer[..4], b"beat");

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hotpair_host::net::MacAddr;
-use hotpair_host::net::netlink::{AddressOptions, Link, Netlink};
+use hotpair_host::net::netlink::{AddressOptions, Link, Netlink, OperState};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 /// The name of the veth on both hosts of a [`pair`].
@@ -110,7 +110,7 @@ impl Namespace {
     }
 }
 
-/// Two hosts, each with [`LINK`] to the other.
+/// Two hosts, each with [`LINK`] to the other, ready to carry frames.
 pub fn pair() -> (Namespace, Namespace) {
     let (one, two) = (Namespace::new(), Namespace::new());
     let peer = two.path();
@@ -119,6 +119,9 @@ pub fn pair() -> (Namespace, Namespace) {
     ));
     for host in [&one, &two] {
         host.ip(&format!("link set {LINK} up"));
+    }
+    for host in [&one, &two] {
+        eventually("the carrier", || host.link().oper_state == OperState::Up);
     }
     (one, two)
 }

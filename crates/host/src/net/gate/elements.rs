@@ -95,6 +95,8 @@ struct Step {
 }
 
 /// Changes that take effect together.
+///
+/// A step names an address once at most: deleting it twice is an error.
 #[derive(Debug)]
 pub(super) struct Batch {
     table: String,

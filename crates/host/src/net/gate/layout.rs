@@ -49,6 +49,9 @@ fn list(
         builder
             .message(kind, REQUEST | DUMP | ACK, sequence)
             .raw(&family_header(family, 0));
+        if [GET_RULE, GET_SET].contains(&kind) {
+            builder.text(TABLE, name);
+        }
         builder.bytes().to_vec()
     };
     connection.dump(build, |message| {

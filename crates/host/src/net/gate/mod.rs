@@ -16,9 +16,10 @@
 //! Announcements of another holder pass too. Packet sockets bypass the gate.
 //!
 //! The gate works in the network namespace of the thread that installs it.
-//! A timeout counts in kernel ticks: it ends up to one tick (1–10 ms) late.
+//! Timeouts count in kernel ticks: traffic ends up to one tick (1–10 ms)
+//! early (measured with the example `gate_timing`: 294 to 300 ms of 300).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -134,22 +135,29 @@ impl Gate {
     /// Lets addresses pass for a time from now, whatever they had before.
     ///
     /// One kernel transaction, no process; either all take effect or none. A
-    /// time below [`SHORTEST_PERMISSION`] ends the permission instead.
+    /// time below [`SHORTEST_PERMISSION`] ends the permission instead; of an
+    /// address named twice the shorter time counts.
     /// Returns how long the change took: a permission may end by that much
     /// later than a deadline the caller computed before the call.
     pub fn permit(&mut self, addresses: &[(IpAddr, Duration)]) -> Result<Duration, GateError> {
         self.check_managed(addresses.iter().map(|(address, _)| *address))?;
-        let (ending, lasting): (Vec<_>, Vec<_>) = addresses
-            .iter()
-            .partition(|(_, time)| *time < SHORTEST_PERMISSION);
-        let ending: Vec<IpAddr> = ending.into_iter().map(|(address, _)| address).collect();
-        let lasting: Vec<(IpAddr, Lifetime)> = lasting
+        let mut ending = BTreeSet::new();
+        let mut lasting: BTreeMap<IpAddr, Duration> = BTreeMap::new();
+        for (address, time) in addresses {
+            if *time < SHORTEST_PERMISSION {
+                ending.insert(*address);
+            } else {
+                let shorter = lasting.entry(*address).or_insert(*time);
+                *shorter = (*shorter).min(*time);
+            }
+        }
+        lasting.retain(|address, _| !ending.contains(address));
+        let lasting = lasting
             .into_iter()
-            .map(|(address, time)| (address, Lifetime::For(time)))
-            .collect();
+            .map(|(a, time)| (a, Lifetime::For(time)));
         let mut batch = Batch::new(&self.name);
-        batch.revoke(&ending);
-        batch.permit(&lasting);
+        batch.revoke(&ending.into_iter().collect::<Vec<_>>());
+        batch.permit(&lasting.collect::<Vec<_>>());
         let start = Instant::now();
         self.commit(&batch)?;
         Ok(start.elapsed())
@@ -160,7 +168,8 @@ impl Gate {
     /// Only for pinned groups: this permission does not end by itself.
     pub fn permit_forever(&mut self, addresses: &[IpAddr]) -> Result<(), GateError> {
         self.check_managed(addresses.iter().copied())?;
-        let lasting: Vec<_> = addresses.iter().map(|a| (*a, Lifetime::Forever)).collect();
+        let once: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+        let lasting: Vec<_> = once.into_iter().map(|a| (a, Lifetime::Forever)).collect();
         let mut batch = Batch::new(&self.name);
         batch.permit(&lasting);
         self.commit(&batch)
@@ -168,8 +177,9 @@ impl Gate {
 
     /// Ends permissions at once; those that do not exist are no error.
     pub fn revoke(&mut self, addresses: &[IpAddr]) -> Result<(), GateError> {
+        let once: BTreeSet<IpAddr> = addresses.iter().copied().collect();
         let mut batch = Batch::new(&self.name);
-        batch.revoke(addresses);
+        batch.revoke(&once.into_iter().collect::<Vec<_>>());
         self.commit(&batch)
     }
 

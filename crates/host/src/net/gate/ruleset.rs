@@ -128,14 +128,10 @@ pub(super) fn remove_script(name: &str) -> String {
 /// Has `nft` load a script in one transaction.
 pub(super) fn run_nft(name: &str, script: &str) -> Result<(), GateError> {
     let mut child = start_nft()?;
-    if let Some(mut input) = child.stdin.take() {
-        match input.write_all(script.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(GateError::RunNft(error));
-            }
-            _ => {}
-        }
-    }
+    let written = match child.stdin.take() {
+        Some(mut input) => input.write_all(script.as_bytes()),
+        None => Ok(()),
+    };
     let success = wait(&mut child)?;
     let mut output = String::new();
     if let Some(errors) = child.stderr.take() {
@@ -143,7 +139,7 @@ pub(super) fn run_nft(name: &str, script: &str) -> Result<(), GateError> {
         read.map_err(GateError::RunNft)?;
     }
     if success {
-        return Ok(());
+        return written.map_err(GateError::RunNft);
     }
     Err(GateError::NftRefused {
         name: name.to_owned(),

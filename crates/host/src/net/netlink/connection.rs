@@ -78,7 +78,7 @@ impl Connection {
             }
             let count = match (&self.socket).read(&mut self.buffer) {
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if is_momentary(&error) => continue,
                 Err(error) => return Err(error),
             };
             for message in messages(&self.buffer[..count]) {
@@ -133,6 +133,14 @@ impl Connection {
         })?;
         Ok(entries)
     }
+}
+
+/// Whether the next read may succeed.
+fn is_momentary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 /// What an acknowledgement, error or end-of-dump message says.
