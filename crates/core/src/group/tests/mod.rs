@@ -1,6 +1,11 @@
 //! A rig that drives one group by names: `settle` answers with lines such as `start db`.
 
+mod failing;
+mod maintaining;
+mod random;
+mod reporting;
 mod starting;
+mod stopping;
 
 use super::*;
 use crate::config::{
