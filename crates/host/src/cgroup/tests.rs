@@ -46,15 +46,27 @@ fn kill_without_cgroup_kill_empties_it_too() {
 #[test]
 fn frozen_processes_stand_still_until_thawed() {
     let group = TestCgroup::new();
-    let mut program = start(&group, "read line; exit 3");
-    let mut sleeper = start(&group, "exec sleep 600");
-    program.wait(SOON).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let ready = dir.path().join("ready");
+    let script = format!(
+        "trap 'exit 3' TERM; : > {}; while :; do :; done",
+        ready.display()
+    );
+    let mut program = start(&group, &script);
+    let end = Instant::now() + SOON;
+    while !ready.exists() {
+        assert!(Instant::now() < end, "never ready");
+        std::thread::yield_now();
+    }
     group.0.freeze().unwrap();
     assert!(group.0.wait_frozen(SOON).unwrap());
-    rustix::process::kill_process(Pid::from_raw(sleeper.pid()).unwrap(), Signal::TERM).unwrap();
-    assert_eq!(sleeper.exit(), None);
+    rustix::process::kill_process(Pid::from_raw(program.pid()).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(program.wait(Duration::from_millis(50)).unwrap(), None);
     group.0.thaw().unwrap();
-    assert!(sleeper.wait(SOON).unwrap().is_some());
+    assert_eq!(
+        program.wait(SOON).unwrap(),
+        Some(crate::process::Exit::Code(3))
+    );
 }
 
 #[test]

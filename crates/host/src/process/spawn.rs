@@ -148,7 +148,8 @@ pub(super) struct Spawned {
 enum Entry {
     /// `clone3(CLONE_INTO_CGROUP)`, Linux 5.7.
     Clone,
-    /// `fork`, and the child writes itself to `cgroup.procs`; measured 5 to 15 ms slower.
+    /// `fork`, and the child writes itself to `cgroup.procs`. Measured until `exec` on 2 busy cores,
+    /// median of 30: 14 ms, against 1.3 ms for `Clone`.
     Write,
 }
 
