@@ -146,11 +146,12 @@ impl Host {
         Netns::of_process(powered.init_pid)?.within(move || ip_batch(&batch))
     }
 
-    /// Cuts the power: links first, then every process at once. Gives the time of the cut.
+    /// Cuts the power: links first, then every process at once. Gives the times before and after
+    /// these two system calls.
     ///
-    /// Two system calls, nothing is started. Everything that runs on the host is gone when this
+    /// Nothing is started for it. Everything that runs on the host is gone when this
     /// returns, or after two seconds an error says that it is not.
-    pub fn cut_power(&mut self, paths: &Paths, switch: &Switch) -> Result<u64> {
+    pub fn cut_power(&mut self, paths: &Paths, switch: &Switch) -> Result<(u64, u64)> {
         let Some(powered) = self.powered.take() else {
             return Err(
                 self.state_error("has no power already: start it with `hotpair lab fault boot`")
@@ -160,6 +161,7 @@ impl Host {
         let links = switch.set_ports(&self.plan.ports(), false);
         let killed = self.cgroup.kill();
         let _ = kill(Pid::from_raw(powered.init_pid), Signal::SIGKILL);
+        let done_us = now_us();
         let _ = fs::remove_file(paths.init_pid(&self.plan.name));
         killed
             .map_err(|e| LabError::system(format!("kill the cgroup of {}", self.plan.name), e))?;
@@ -172,7 +174,7 @@ impl Host {
         (self.paused, self.stopped) = (false, Vec::new());
         switch.remove_ports(&self.plan.ports())?;
         if ended {
-            Ok(at_us)
+            Ok((at_us, done_us))
         } else {
             Err(self.state_error("still has processes 2 s after its power was cut"))
         }

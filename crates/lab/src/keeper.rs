@@ -5,7 +5,6 @@
 
 use crate::cgroup;
 use crate::clean::{self, Claim};
-use crate::clock::now_us;
 use crate::control::{Answer, HostState, HostStatus, Injection, MAX_LINE, Request, Status, send};
 use crate::enter;
 use crate::error::{LabError, Result};
@@ -316,10 +315,10 @@ impl Keeper {
         let Some(host) = index.and_then(|index| self.hosts.get_mut(index)) else {
             return Err(LabError::BadPlan(format!("no host {name}")));
         };
-        let at_mono_us = host.cut_power(&self.paths, &self.switch)?;
+        let (at_mono_us, done_mono_us) = host.cut_power(&self.paths, &self.switch)?;
         Ok(Injection {
             at_mono_us,
-            done_mono_us: now_us(),
+            done_mono_us,
             detail: format!("{name} has no power"),
         })
     }

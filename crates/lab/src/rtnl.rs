@@ -54,32 +54,6 @@ impl Rtnl {
         self.acknowledgements(names.len())
     }
 
-    /// Stops (or restores) forwarding at bridge ports without touching their carrier.
-    pub fn set_ports_forwarding(&self, indices: &[i32], on: bool) -> io::Result<()> {
-        const BR_STATE_DISABLED: u8 = 0;
-        const BR_STATE_FORWARDING: u8 = 3;
-        const IFLA_BRPORT_STATE: u16 = 1;
-        let state = if on {
-            BR_STATE_FORWARDING
-        } else {
-            BR_STATE_DISABLED
-        };
-        let mut buffer = Vec::with_capacity(64 * indices.len());
-        for index in indices {
-            push(&mut buffer, libc::RTM_SETLINK, libc::NLM_F_ACK, |body| {
-                let start = body.len();
-                link_header(body, 0, 0);
-                body[start] = u8::try_from(libc::AF_BRIDGE).unwrap_or(7);
-                body[start + 4..start + 8].copy_from_slice(&index.to_ne_bytes());
-                let mut nested = Vec::new();
-                attribute(&mut nested, IFLA_BRPORT_STATE, &[state]);
-                attribute(body, libc::IFLA_PROTINFO | 0x8000, &nested);
-            });
-        }
-        self.send(&buffer)?;
-        self.acknowledgements(indices.len())
-    }
-
     /// Removes links; those that are gone already are no error.
     pub fn remove_links(&self, names: &[String]) -> io::Result<()> {
         for name in names {
@@ -97,28 +71,28 @@ impl Rtnl {
         Ok(())
     }
 
-    /// Makes a link of kind `dummy` in a group of links.
-    pub fn add_dummy(&self, name: &str, group: u32) -> io::Result<()> {
-        let mut buffer = Vec::new();
-        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        push(&mut buffer, libc::RTM_NEWLINK, flags, |body| {
+    /// Makes a veth pair with so many queues at both ends, which takes the kernel about 0.1 ms a
+    /// queue under the rtnl lock (measured on Linux 6.18).
+    pub fn add_pair(&self, names: [&str; 2], queues: u32) -> io::Result<()> {
+        const IFLA_NUM_TX_QUEUES: u16 = 31;
+        const IFLA_NUM_RX_QUEUES: u16 = 32;
+        const VETH_INFO_PEER: u16 = 1;
+        let end = |body: &mut Vec<u8>, name: &str| {
             link_header(body, 0, 0);
             attribute(body, libc::IFLA_IFNAME, &zero_ended(name));
-            attribute(body, libc::IFLA_GROUP, &group.to_ne_bytes());
-            let mut kind = Vec::new();
-            attribute(&mut kind, libc::IFLA_INFO_KIND, b"dummy");
+            attribute(body, IFLA_NUM_TX_QUEUES, &queues.to_ne_bytes());
+            attribute(body, IFLA_NUM_RX_QUEUES, &queues.to_ne_bytes());
+        };
+        let (mut peer, mut data, mut kind, mut buffer) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        end(&mut peer, names[1]);
+        attribute(&mut data, VETH_INFO_PEER, &peer);
+        attribute(&mut kind, libc::IFLA_INFO_KIND, b"veth");
+        attribute(&mut kind, libc::IFLA_INFO_DATA, &data);
+        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        push(&mut buffer, libc::RTM_NEWLINK, flags, |body| {
+            end(body, names[0]);
             attribute(body, libc::IFLA_LINKINFO, &kind);
-        });
-        self.send(&buffer)?;
-        self.acknowledgements(1)
-    }
-
-    /// Removes all links of a group in one operation, which holds the rtnl lock throughout.
-    pub fn remove_group(&self, group: u32) -> io::Result<()> {
-        let mut buffer = Vec::new();
-        push(&mut buffer, libc::RTM_DELLINK, libc::NLM_F_ACK, |body| {
-            link_header(body, 0, 0);
-            attribute(body, libc::IFLA_GROUP, &group.to_ne_bytes());
         });
         self.send(&buffer)?;
         self.acknowledgements(1)

@@ -1,34 +1,37 @@
 //! Keeps the kernel's rtnl lock busy, as a machine with thousands of interfaces does.
 //!
-//! A scratch namespace gets a few hundred dummy links, which are then removed as one group: one
-//! operation under the lock. Two threads take turns, so that one makes links while the other
-//! removes. Best effort: other users of the lock get in between two operations.
+//! Several threads make and remove veth pairs with thousands of queues, each in a scratch
+//! namespace of its own. One such operation holds the lock for about a fifth of a second, and the
+//! lock is handed out in turn, so any other user of it waits for all threads first: about as long
+//! as asked for, up to two seconds. Best effort: between two operations others get their turn.
 
 use crate::clock::now_us;
-use crate::error::Result;
+use crate::error::{LabError, Result};
 use crate::netns::Netns;
 use crate::rtnl::Rtnl;
 use std::time::Duration;
 
-const LINKS: u32 = 200;
+const QUEUES: u32 = 2048;
 
 /// Starts holding and returns; it ends by itself after `time`, or with the keeper.
 pub fn start(time: Duration) -> Result<()> {
+    let threads = (time.as_millis() / 250).clamp(2, 8);
+    let holders: Result<Vec<Rtnl>> = (0..threads)
+        .map(|_| Netns::create()?.within(Rtnl::open))
+        .collect();
     let end_us = now_us() + u64::try_from(time.as_micros()).unwrap_or(0);
-    for _ in 0..2 {
-        let rtnl = Netns::create()?.within(Rtnl::open)?;
-        std::thread::spawn(move || hold(&rtnl, end_us));
+    for rtnl in holders? {
+        std::thread::Builder::new()
+            .spawn(move || hold(&rtnl, end_us))
+            .map_err(|e| LabError::system("start a thread", e))?;
     }
     Ok(())
 }
 
 fn hold(rtnl: &Rtnl, end_us: u64) {
-    const GROUP: u32 = 77;
     while now_us() < end_us {
-        let made = (0..LINKS).take_while(|i| {
-            now_us() < end_us && rtnl.add_dummy(&format!("hold{i}"), GROUP).is_ok()
-        });
-        if made.count() == 0 || rtnl.remove_group(GROUP).is_err() {
+        let made = rtnl.add_pair(["hold0", "hold1"], QUEUES);
+        if made.is_err() || rtnl.remove_links(&["hold0".to_owned()]).is_err() {
             return;
         }
     }

@@ -150,11 +150,13 @@ fn render(filters: &BTreeMap<String, Filter>, nodes: &[String]) -> String {
             let _ = writeln!(text, "  {from} oifname \"{other}-*\" drop");
             let _ = writeln!(text, "  iifname \"{other}-*\" {to} drop");
         }
-        if filter.loss_percent > 0 {
-            let percent = filter.loss_percent;
-            let _ = writeln!(text, "  {to} numgen random mod 100 < {percent} drop");
-            let _ = writeln!(text, "  {from} numgen random mod 100 < {percent} drop");
-        }
+        // nft refuses a comparison with 100, which would always be true.
+        let chance = match filter.loss_percent {
+            0 => continue,
+            100.. => String::new(),
+            percent => format!(" numgen random mod 100 < {percent}"),
+        };
+        let _ = writeln!(text, "  {to}{chance} drop\n  {from}{chance} drop");
     }
     text.push_str(" }\n}\n");
     text

@@ -98,11 +98,20 @@ pub fn start(paths: &Paths, status: &Status, options: &ProbeOptions) -> Result<P
     Ok(ProbeHandle {
         options: options.clone(),
         start_us,
-        sender: std::thread::spawn(move || sending.run(interval, &a)),
-        requests: std::thread::spawn(move || requests.receive(&b)),
-        frames: std::thread::spawn(move || frames.watch(&c)),
-        holders: std::thread::spawn(move || holders.watch(holder_interval, &d)),
+        sender: observer(move || sending.run(interval, &a)),
+        requests: observer(move || requests.receive(&b)),
+        frames: observer(move || frames.watch(&c)),
+        holders: observer(move || holders.watch(holder_interval, &d)),
         stop,
+    })
+}
+
+/// Starts a thread that a busy machine holds up as little as possible.
+fn observer<T: Send + 'static>(watch: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(|| {
+        // On Linux this is the thread's own niceness; refused, the figures are noisier.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -20);
+        watch()
     })
 }
 

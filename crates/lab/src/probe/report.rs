@@ -227,6 +227,7 @@ fn outages(
 }
 
 /// An uninterrupted series of requests that one node answered; times of sending.
+#[derive(Clone, Copy)]
 struct Run {
     node: usize,
     first_us: u64,
@@ -238,7 +239,8 @@ struct Run {
 /// In order of *sending*: a node that answers a request sent after another node's first answered
 /// one gives a double answer, unless it returned: it had been silent for `settle_us` and then
 /// answers alone for as long. So a paused host that answers late what it was asked before its
-/// pause gives none, and one that goes on for a moment after it was replaced does.
+/// pause gives none, and one that goes on for a moment after it was replaced does. If another node
+/// answered for a moment only, in between, that moment is the double answer.
 fn doubles(trace: &[(u64, u64, usize)], settle_us: u64) -> (u64, u64) {
     let mut sorted: Vec<(u64, usize)> =
         trace.iter().map(|(sent, _, node)| (*sent, *node)).collect();
@@ -249,8 +251,20 @@ fn doubles(trace: &[(u64, u64, usize)], settle_us: u64) -> (u64, u64) {
             slots.insert(pair[0].0 / 1000);
         }
     }
+    let runs = runs(&sorted);
+    for intruder in intruders(&runs, settle_us) {
+        let span = intruder.first_us..=intruder.last_us;
+        let answered = sorted
+            .iter()
+            .filter(|(sent, node)| *node == intruder.node && span.contains(sent));
+        slots.extend(answered.map(|(sent, _)| sent / 1000));
+    }
+    (slots.len() as u64, runs.len().saturating_sub(1) as u64)
+}
+
+fn runs(sorted: &[(u64, usize)]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
-    for (sent, node) in &sorted {
+    for (sent, node) in sorted {
         match runs.last_mut() {
             Some(run) if run.node == *node => run.last_us = *sent,
             _ => runs.push(Run {
@@ -260,20 +274,29 @@ fn doubles(trace: &[(u64, u64, usize)], settle_us: u64) -> (u64, u64) {
             }),
         }
     }
-    for (index, run) in runs.iter().enumerate() {
-        let Some(earlier) = runs[..index].iter().rev().find(|r| r.node == run.node) else {
-            continue;
-        };
-        let silent = run.first_us.saturating_sub(earlier.last_us) >= settle_us;
-        let alone = run.last_us.saturating_sub(run.first_us) >= settle_us;
-        if !(silent && alone) {
-            let of_run = sorted.iter().filter(|(sent, node)| {
-                *node == run.node && (run.first_us..=run.last_us).contains(sent)
-            });
-            slots.extend(of_run.map(|(sent, _)| sent / 1000));
+    runs
+}
+
+/// The runs that should not have been: see [`doubles`].
+fn intruders(runs: &[Run], settle_us: u64) -> Vec<Run> {
+    let mut rightful: Vec<Run> = Vec::new();
+    let mut intruders = Vec::new();
+    for run in runs {
+        let earlier = rightful.iter().rposition(|known| known.node == run.node);
+        let alone = run.last_us - run.first_us >= settle_us;
+        match earlier {
+            Some(index) if index + 1 == rightful.len() => rightful[index].last_us = run.last_us,
+            Some(index) if run.first_us - rightful[index].last_us < settle_us && alone => {
+                intruders.extend(rightful.drain(index + 1..));
+                rightful[index].last_us = run.last_us;
+            }
+            Some(index) if !alone || run.first_us - rightful[index].last_us < settle_us => {
+                intruders.push(*run)
+            }
+            _ => rightful.push(*run),
         }
     }
-    (slots.len() as u64, runs.len().saturating_sub(1) as u64)
+    intruders
 }
 
 fn millis(us: u64) -> f64 {
@@ -361,6 +384,16 @@ mod tests {
             (Some("b"), 3000, 0),
             (Some("a"), 20, 0),
             (Some("b"), 3000, 0),
+        ]);
+        assert_eq!(report.double_answer_ms, 20);
+    }
+
+    #[test]
+    fn another_node_that_answers_for_a_moment_is_a_double_answer() {
+        let report = report(&[
+            (Some("a"), 3000, 0),
+            (Some("b"), 20, 0),
+            (Some("a"), 3000, 0),
         ]);
         assert_eq!(report.double_answer_ms, 20);
     }
