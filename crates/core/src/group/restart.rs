@@ -6,6 +6,7 @@ use super::run::GroupRun;
 use crate::config::Restart;
 use crate::ids::ResourceId;
 use crate::time::Moment;
+use std::collections::BTreeSet;
 
 /// Why the group was given up on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ impl GroupRun {
             restart.until = restart.at.plus(limit.window);
         }
         self.restarts.retain(|restart| now < restart.until);
+        self.spread();
         while self.shall_run()
             && let Some(id) = self.broken()
         {
@@ -86,8 +88,21 @@ impl GroupRun {
             resource: id.clone(),
             detail,
         });
-        let mut round = dependents(&self.parts, &id);
-        round.insert(id);
+        if let Some(part) = self.parts.get_mut(&id) {
+            part.cycle = true;
+            part.restarting = true;
+        }
+        self.spread();
+    }
+
+    /// Takes down what depends on a resource that is about to be stopped for a restart. Looked at
+    /// each time, since a dependent may have been in maintenance when the restart was decided.
+    pub(super) fn spread(&mut self) {
+        let cycles: Vec<_> = self.parts.iter().filter(|(_, part)| part.cycle).collect();
+        let round: BTreeSet<_> = cycles
+            .into_iter()
+            .flat_map(|(id, _)| dependents(&self.parts, id))
+            .collect();
         for id in round {
             if let Some(part) = self.parts.get_mut(&id)
                 && part.is_up()

@@ -144,6 +144,25 @@ fn restart_leaves_a_dependent_in_maintenance_alone() {
 }
 
 #[test]
+fn dependent_that_leaves_maintenance_during_a_restart_takes_part_in_it() {
+    let mut rig = Rig::of(&[
+        ("a", service(&[])),
+        ("b", service(&["a"])),
+        ("c", service(&["a"])),
+    ])
+    .running();
+    rig.resources.insert("b".into());
+    rig.settle();
+    assert_eq!(rig.exits("a"), ["stop c"]);
+    rig.resources.clear();
+    assert_eq!(rig.settle(), ["stop b"]);
+    assert_eq!(rig.ok("stop c"), NONE);
+    assert_eq!(rig.ok("stop b"), ["stop a"]);
+    rig.finish();
+    assert_eq!(rig.state(), GroupState::Running);
+}
+
+#[test]
 fn stopped_group_with_a_running_resource_in_maintenance_is_not_down() {
     let mut rig = Rig::web().running();
     rig.resources.insert("db".into());

@@ -274,7 +274,7 @@ fn outcome(ok: bool) -> Result<(), String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn every_sequence_keeps_the_order_and_ends_as_asked(
