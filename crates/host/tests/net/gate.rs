@@ -1,9 +1,10 @@
 //! The gate stops what is not permitted, and closes by itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use hotpair_host::net::announce::Announcer;
+use hotpair_host::net::conflict::probe;
 use hotpair_host::net::gate::{Gate, GateError, SHORTEST_PERMISSION};
 use hotpair_host::net::gateway::{Gateway, reachable};
 
@@ -287,4 +288,94 @@ fn an_address_named_twice_gets_the_shorter_time() {
     gate.permit_forever(&[ip(V4), ip(V4)]).unwrap();
     gate.revoke(&[ip(V4), ip(V4), ip(V6)]).unwrap();
     assert_eq!(gate.permitted().unwrap(), []);
+}
+
+#[test]
+fn delivers_nothing_to_a_closed_address() {
+    let (client, host) = client_and_host();
+    let _gate = install(&host, "gate_in");
+    let mac = host.mac();
+    for (closed, open) in [(V4, "10.1.0.2"), (V6, "fd01::2")] {
+        client.ip(&format!(
+            "neigh replace {closed} lladdr {mac} dev {LINK} nud permanent"
+        ));
+        let bind = |address: &str| {
+            let socket = UdpSocket::bind((ip(address), 7000)).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let (silent, marker) = host.run(|| (bind(closed), bind(open)));
+        let sender = client.run(|| UdpSocket::bind((ip("::"), 0)).unwrap());
+        let v4_sender = client.run(|| UdpSocket::bind((ip("0.0.0.0"), 0)).unwrap());
+        let sender = if ip(closed).is_ipv4() {
+            v4_sender
+        } else {
+            sender
+        };
+        let mut buffer = [0u8; 8];
+        eventually("the marker", || {
+            sender.send_to(b"closed", (ip(closed), 7000)).unwrap();
+            sender.send_to(b"open", (ip(open), 7000)).unwrap();
+            marker.recv(&mut buffer).is_ok()
+        });
+        assert!(silent.recv(&mut buffer).is_err(), "{closed} took a packet");
+    }
+}
+
+#[test]
+fn answers_no_arp_of_a_managed_asker_and_no_probe_when_closed() {
+    let (client, host) = client_and_host();
+    client.set("10.1.0.50/24");
+    let managed = [ip(V4), ip(V6), ip("10.1.0.50")];
+    let mut gate = host.run(|| Gate::install("gate_asker", &managed).unwrap());
+    let index = client.link().index;
+    let short = Duration::from_millis(150);
+    let ask = |address: &str| client.run(|| probe(index, ip(address), short).unwrap());
+    let resolved = || {
+        client.ip(&format!("neigh flush dev {LINK}"));
+        let gateway = Gateway {
+            address: ip(V4),
+            source: Some(ip("10.1.0.50")),
+            device: None,
+        };
+        client.run(|| reachable(&gateway, short, 1).unwrap());
+        client
+            .ip(&format!("neigh show to {V4} dev {LINK}"))
+            .contains("lladdr")
+    };
+    assert!(!resolved());
+    assert_eq!((ask(V4), ask(V6)), (None, None));
+    gate.permit(&[(ip(V4), LONG), (ip(V6), LONG)]).unwrap();
+    eventually("an answer", resolved);
+    eventually("both holders", || ask(V4).is_some() && ask(V6).is_some());
+}
+
+#[test]
+fn sends_nothing_that_is_translated_to_a_closed_address() {
+    let (_client, host) = client_and_host();
+    for (family, target, virtual_address) in [("ip", "10.1.0.1", V4), ("ip6", "fd01::1", V6)] {
+        host.command("nft", &format!("add table {family} translate"));
+        host.command(
+            "nft",
+            &format!(
+                "add chain {family} translate post {{ type nat hook postrouting priority 100; }}"
+            ),
+        );
+        host.command(
+            "nft",
+            &format!("add rule {family} translate post oifname {LINK} {family} daddr {target} snat to {virtual_address}"),
+        );
+        let gateway = Gateway {
+            address: ip(target),
+            source: None,
+            device: None,
+        };
+        let ask = || host.run(|| reachable(&gateway, Duration::from_millis(70), 1).unwrap());
+        eventually("an answer without a gate", ask);
+        let mut gate = install(&host, "gate_nat");
+        assert!(!ask(), "{virtual_address}");
+        gate.permit(&[(ip(virtual_address), LONG)]).unwrap();
+        eventually("an answer", ask);
+        host.run(|| gate.remove().unwrap());
+    }
 }

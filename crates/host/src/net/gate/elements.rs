@@ -289,6 +289,14 @@ mod tests {
     }
 
     #[test]
+    fn replaces_elements_as_kernels_before_6_12_need_it() {
+        let mut batch = Batch::new("t");
+        batch.permit(&[("fd01::1".parse().unwrap(), Lifetime::Forever)]);
+        let kinds: Vec<u16> = batch.steps.iter().map(|step| step.kind).collect();
+        assert_eq!(kinds, [NEW_ELEMENT, DELETE_ELEMENT, NEW_ELEMENT]);
+    }
+
+    #[test]
     fn reads_no_element_from_garbage() {
         for length in 0..80 {
             for fill in [0u8, 1, 4, 8, 20, 0xff] {
