@@ -180,7 +180,14 @@ fn the_user_switch_drops_every_privilege() {
         user: Some("nobody".into()),
         ..Program::new(["sh", "-c", script])
     };
-    let run = run(&program, SOON, 4 * KIB);
+    let in_a_group = || {
+        let group = [12_345u32];
+        // SAFETY: the pointer is valid for one number; the raw call concerns only this thread.
+        let done = unsafe { libc::syscall(libc::SYS_setgroups, group.len(), group.as_ptr()) };
+        assert_eq!(done, 0, "this test needs root");
+        run(&program, SOON, 4 * KIB)
+    };
+    let run = std::thread::scope(|scope| scope.spawn(in_a_group).join().unwrap());
     let nobody = super::super::Account::find("nobody").unwrap();
     let groups: Vec<String> = nobody.groups.iter().map(u32::to_string).collect();
     let text = run.text();
