@@ -65,6 +65,16 @@ impl Findings {
         self.add(Severity::Advice, span.into(), message, help);
     }
 
+    /// More would not be shown; spares the work for further suggestions.
+    pub(crate) fn full(&self) -> bool {
+        self.0.borrow().len() > MAX_FINDINGS
+    }
+
+    /// Is there an error so far?
+    pub(crate) fn refused(&self) -> bool {
+        any_error(&self.0.borrow())
+    }
+
     fn add(&self, severity: Severity, span: Option<Range<usize>>, message: String, help: &str) {
         self.0.borrow_mut().push(Finding {
             severity,

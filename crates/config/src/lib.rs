@@ -12,17 +12,21 @@
 //! A new resource kind is read in `read/resource.rs`, checked in `rules/`, written in `show.rs`.
 #![forbid(unsafe_code)]
 
+mod diff;
 mod finding;
 mod read;
 mod rules;
 mod section;
 mod show;
+mod template;
 mod words;
 
+pub use diff::{ConfigChange, Touch, Touched, diff};
 pub use finding::{Finding, MAX_FINDINGS, Severity, any_error, render};
 pub use read::{FIRST_WITNESS, MAX_LINKS, MAX_NODES, PORT};
 pub use rules::expected_failover;
 pub use show::show;
+pub use template::{HostFacts, Listening, NicFacts, template};
 
 use finding::Findings;
 use hotpair_core::config::Cluster;
@@ -71,11 +75,14 @@ fn read_all(text: &str, base: Option<&Cluster>, findings: &Findings) -> Option<C
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut readable = true;
     for error in errors {
-        // With a key that stands twice the rest can still be read; otherwise errors would follow
-        // from errors.
-        readable &= error.message().contains("duplicate key");
-        let (message, help) = syntax(error.message());
-        findings.error(error.span(), message, &help);
+        // With a key that stands twice the rest can still be read. Of other errors only the first
+        // is told: most that follow an open bracket or quote are its echoes.
+        let duplicate = error.message().contains("duplicate key");
+        if duplicate || readable {
+            let (message, help) = syntax(error.message());
+            findings.error(error.span(), message, &help);
+        }
+        readable &= duplicate;
     }
     if !readable {
         return None;

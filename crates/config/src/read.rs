@@ -5,7 +5,7 @@ pub(crate) mod group;
 pub(crate) mod resource;
 
 use crate::section::Section;
-use crate::words::{NAME_RULE, is_name, nearest, shown};
+use crate::words::{NAME_RULE, is_name, shown};
 use hotpair_core::config::{Cluster, Flapping, Link, Node, Timing, WithoutWitness, Witness};
 use hotpair_core::ids::{ClusterId, MemberId};
 use std::collections::BTreeMap;
@@ -209,10 +209,8 @@ impl Names {
     ) -> Option<MemberId> {
         let found = self.0.get(name).copied();
         if found.is_none() {
-            let help = match nearest(name, self.0.keys().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "describe it with [[node]], or remove it here".to_owned(),
-            };
+            let known = self.0.keys().map(String::as_str);
+            let help = section.meant(name, known, "describe it with [[node]], or remove it here");
             section.error(span, format!("there is no node `{}`", shown(name)), &help);
         }
         found

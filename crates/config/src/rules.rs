@@ -123,7 +123,7 @@ fn size(cluster: &Cluster, findings: &Findings) {
 }
 
 fn failover(cluster: &Cluster, findings: &Findings) {
-    if cluster.nodes.len() < 2 {
+    if cluster.nodes.len() < 2 || findings.refused() {
         return;
     }
     let timing = &cluster.timing;

@@ -1,7 +1,7 @@
 //! Typed access to one table of the text. Wrong types, ranges and unknown keys become findings.
 
 use crate::finding::Findings;
-use crate::words::{meant, shown, split};
+use crate::words::{nearest, shown, split};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -402,9 +402,28 @@ impl<'a> Section<'a> {
         entries
     }
 
+    /// "did you mean", or else `other`.
+    pub(crate) fn meant<'w>(
+        &self,
+        word: &str,
+        known: impl IntoIterator<Item = &'w str>,
+        other: &str,
+    ) -> String {
+        if self.findings.full() {
+            return String::new();
+        }
+        match nearest(word, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => other.to_owned(),
+        }
+    }
+
     /// Keys that nobody asked for are unknown.
     pub(crate) fn finish(&self) {
-        let known = self.known.borrow();
+        let mut known = self.known.borrow().clone();
+        known.sort_unstable();
+        known.dedup();
+        let others = format!("known are: {}", known.join(", "));
         for (key, _) in self.entries() {
             if known.iter().any(|k| k == key.get_ref()) {
                 continue;
@@ -416,7 +435,7 @@ impl<'a> Section<'a> {
             self.error(
                 key.span(),
                 format!("unknown key `{}` {place}", shown(key.get_ref())),
-                &meant(key.get_ref(), &known),
+                &self.meant(key.get_ref(), known.iter().copied(), &others),
             );
         }
     }
@@ -438,7 +457,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
         DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

@@ -91,15 +91,6 @@ fn distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
-/// "did you mean `x`?", or what there is to choose from.
-pub(crate) fn meant(word: &str, known: &[&str]) -> String {
-    match nearest(word, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => String::new(),
-        None => format!("known are: {}", known.join(", ")),
-    }
-}
-
 /// Text from outside as it may be shown in a message: no control characters, not endless.
 pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();

@@ -2,7 +2,7 @@
 
 use super::{Names, check_name, detector};
 use crate::section::Section;
-use crate::words::{nearest, shown};
+use crate::words::shown;
 use hotpair_core::config::{Address, Environment, Program, Resource, ResourceKind, Service};
 use hotpair_core::ids::{MemberId, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,10 +88,8 @@ fn requires(section: &Section<'_>, own: &str, all: &BTreeSet<String>) -> BTreeSe
             let message = format!("`{}` requires itself", shown(own));
             section.error(span, message, "remove it");
         } else if !all.contains(&name) {
-            let help = match nearest(&name, all.iter().map(String::as_str).take(200)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "name a resource of the same group".to_owned(),
-            };
+            let known = all.iter().map(String::as_str).take(200);
+            let help = section.meant(&name, known, "name a resource of the same group");
             let message = format!("this group has no resource `{}` to require", shown(&name));
             section.error(span, message, &help);
         } else if !requires.insert(ResourceId(name.clone())) {
