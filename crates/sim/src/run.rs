@@ -1,0 +1,160 @@
+//! One seed, one run: faults, then healing, then everything must run again. And shrinking.
+
+use crate::check::{Rule, Violation};
+use crate::cluster::{self, Machines};
+use crate::fault::{self, Fault};
+use crate::operator::{Errand, unsettled};
+use crate::rng::Rng;
+use crate::world::{Event, World};
+use hotpair_core::config::Cluster;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+const SECOND: u64 = 1_000_000;
+
+/// Longest time after healing until everything must run, in simulated microseconds.
+pub const HEALING_US: u64 = 120 * SECOND;
+
+/// Everything a run is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub cluster: Cluster,
+    pub machines: Machines,
+    /// How long faults go on.
+    pub phase_us: u64,
+    pub faults: Vec<(u64, Fault)>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub violation: Option<Violation>,
+    pub simulated_us: u64,
+    pub events: u64,
+    /// Last lines of the trace, if one was kept.
+    pub trace: Vec<String>,
+}
+
+impl Plan {
+    /// What seed `seed` is about.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed, 1);
+        let (cluster, machines) = cluster::draw(&mut rng);
+        let phase_us = rng.range(5, 40) * SECOND;
+        let members = cluster.members().len();
+        let faults = fault::draw(&mut rng, members, phase_us);
+        Self { seed, cluster, machines, phase_us, faults }
+    }
+
+    /// Runs it.
+    #[must_use]
+    pub fn run(&self, trace: bool) -> Outcome {
+        quiet_panics();
+        let mut world = World::new(&self.cluster, &self.machines, self.seed);
+        if trace {
+            world.keep_trace();
+        }
+        let run = catch_unwind(AssertUnwindSafe(|| self.play(&mut world)));
+        if run.is_err() {
+            let text = LAST_PANIC.with_borrow(Clone::clone);
+            world.violated(Rule::Panic, text);
+        }
+        Outcome {
+            violation: world.violation.take(),
+            simulated_us: world.now_us,
+            events: world.events,
+            trace: world.trace.take().unwrap_or_default().into(),
+        }
+    }
+
+    fn play(&self, world: &mut World) {
+        for (at, fault) in &self.faults {
+            world.queue.push(*at, Event::Fault(fault.clone()));
+        }
+        world.run_until(self.phase_us);
+        world.heal();
+        world.queue.push(world.now_us + SECOND, Event::Operator(Errand::Repair));
+        self.demand_liveness(world);
+    }
+
+    fn demand_liveness(&self, world: &mut World) {
+        let deadline = world.now_us + HEALING_US;
+        let mut good = 0;
+        world.run_for(SECOND);
+        while world.violation.is_none() {
+            world.run_for(SECOND / 4);
+            let trouble = unsettled(world);
+            good = if trouble.is_none() { good + 1 } else { 0 };
+            if good >= 4 {
+                break;
+            }
+            if let Some(trouble) = trouble
+                && world.now_us > deadline
+            {
+                world.violated(Rule::Liveness, trouble);
+            }
+        }
+        if world.violation.is_none()
+            && let Some(text) = world.unanswered()
+        {
+            world.violated(Rule::ActionsEnd, text);
+        }
+    }
+
+    /// A plan with fewer faults that breaks the same promise; at most `tries` runs are spent.
+    #[must_use]
+    pub fn shrink(&self, rule: Rule, tries: usize) -> Self {
+        let fails = |plan: &Self| plan.run(false).violation.is_some_and(|broken| broken.rule == rule);
+        let mut best = self.clone();
+        let mut left = tries;
+        let mut chunk = best.faults.len().div_ceil(2).max(1);
+        loop {
+            let mut index = 0;
+            while index < best.faults.len() && left > 0 {
+                let mut fewer = best.clone();
+                let end = (index + chunk).min(fewer.faults.len());
+                fewer.faults.drain(index..end);
+                left -= 1;
+                if fails(&fewer) {
+                    best = fewer;
+                } else {
+                    index += chunk;
+                }
+            }
+            if chunk == 1 || left == 0 {
+                return best;
+            }
+            chunk = chunk.div_ceil(2);
+        }
+    }
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    static SIMULATING: RefCell<bool> = const { RefCell::new(false) };
+}
+
+/// A panic of the core is a finding like any other; it is not printed while simulating.
+fn quiet_panics() {
+    static ONCE: Once = Once::new();
+    SIMULATING.set(true);
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if SIMULATING.with_borrow(|simulating| *simulating) {
+                LAST_PANIC.set(panic.to_string());
+            } else {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+/// Runs `body` with a panic in this thread printed as usual again.
+pub fn loudly<T>(body: impl FnOnce() -> T) -> T {
+    SIMULATING.set(false);
+    body()
+}

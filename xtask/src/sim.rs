@@ -1,0 +1,209 @@
+//! `cargo xtask sim`: seeds on every core, replay of one, and the planted faults.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use hotpair_sim::planted;
+use hotpair_sim::run::{Outcome, Plan};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Lines of the trace printed for a failing seed.
+const TAIL: usize = 60;
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub struct Sim {
+    /// Run so many seeds.
+    #[arg(long, group = "what")]
+    seeds: Option<u64>,
+    /// Run seeds for so many minutes.
+    #[arg(long, group = "what")]
+    minutes: Option<f64>,
+    /// Run this seed alone.
+    #[arg(long, group = "what")]
+    seed: Option<u64>,
+    /// Plant each deliberate bug in turn and expect it to be caught.
+    #[arg(long, group = "what")]
+    faults: bool,
+    /// First seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// With --seed: print the whole trace.
+    #[arg(long)]
+    trace: bool,
+    /// With --seed: leave faults out that are not needed for the violation.
+    #[arg(long)]
+    shrink: bool,
+    /// Go on after a failing seed and print one line for each.
+    #[arg(long)]
+    keep_going: bool,
+    /// Plant this bug (a number of the list that --faults prints).
+    #[arg(long)]
+    plant: Option<usize>,
+    /// Threads; one for each core by default.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+impl Sim {
+    pub fn run(&self) -> Result<ExitCode> {
+        if let Some(seed) = self.seed {
+            return self.replay(seed);
+        }
+        if self.faults {
+            return Ok(self.faults());
+        }
+        self.many()
+    }
+
+    fn jobs(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.unwrap_or(cores).max(1)
+    }
+
+    fn replay(&self, seed: u64) -> Result<ExitCode> {
+        planted::plant_number(self.plant)?;
+        let plan = Plan::draw(seed);
+        let outcome = plan.run(true);
+        let Some(violation) = &outcome.violation else {
+            print_trace(&outcome, if self.trace { usize::MAX } else { 0 });
+            println!("seed {seed}: {} s simulated, nothing violated", outcome.simulated_us / 1_000_000);
+            return Ok(ExitCode::SUCCESS);
+        };
+        let (plan, outcome) = if self.shrink {
+            let smaller = plan.shrink(violation.rule, 300);
+            let outcome = smaller.run(true);
+            (smaller, outcome)
+        } else {
+            (plan, outcome.clone())
+        };
+        println!("cluster: {} nodes, witness {}, {:?}", plan.cluster.nodes.len(), plan.cluster.witness.is_some(), plan.cluster.timing);
+        for (at, fault) in &plan.faults {
+            println!("  {:>10.6} s  {fault:?}", to_seconds(*at));
+        }
+        print_trace(&outcome, if self.trace { usize::MAX } else { TAIL });
+        print_violation(seed, &outcome);
+        Ok(ExitCode::FAILURE)
+    }
+
+    fn many(&self) -> Result<ExitCode> {
+        planted::plant_number(self.plant)?;
+        let begun = Instant::now();
+        let until = self.minutes.map(|minutes| begun + Duration::from_secs_f64(minutes * 60.0));
+        let end = self.seeds.map_or(u64::MAX, |seeds| self.from.saturating_add(seeds));
+        let next = AtomicU64::new(self.from);
+        let tally = Mutex::new(Tally::default());
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs() {
+                scope.spawn(|| self.work(&next, end, until, &tally));
+            }
+        });
+        let Ok(tally) = tally.into_inner() else { bail!("a simulation thread ended unexpectedly") };
+        self.sum_up(&tally, begun.elapsed())
+    }
+
+    fn work(&self, next: &AtomicU64, end: u64, until: Option<Instant>, tally: &Mutex<Tally>) {
+        if planted::plant_number(self.plant).is_err() {
+            return;
+        }
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let stop = seed >= end || until.is_some_and(|until| Instant::now() >= until);
+            if stop {
+                return;
+            }
+            let begun = Instant::now();
+            let outcome = Plan::draw(seed).run(false);
+            let took = begun.elapsed();
+            let Ok(mut tally) = tally.lock() else { return };
+            tally.seeds += 1;
+            tally.simulated_us += outcome.simulated_us;
+            tally.events += outcome.events;
+            tally.busy += took;
+            if let Some(violation) = outcome.violation {
+                if self.keep_going {
+                    println!("seed {seed}: {:?} at {:.6} s: {}", violation.rule, to_seconds(violation.at_us), violation.text);
+                } else {
+                    next.store(end, Ordering::Relaxed);
+                }
+                tally.failed.push(seed);
+            }
+            if !self.keep_going && !tally.failed.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn sum_up(&self, tally: &Tally, elapsed: Duration) -> Result<ExitCode> {
+        let simulated = to_seconds(tally.simulated_us);
+        let busy = tally.busy.as_secs_f64().max(1e-9);
+        println!(
+            "{} seeds, {simulated:.0} cluster-seconds simulated in {:.1} s: {:.0} per second and core, {} events",
+            tally.seeds,
+            elapsed.as_secs_f64(),
+            simulated / busy,
+            tally.events,
+        );
+        let Some(&seed) = tally.failed.iter().min() else {
+            println!("nothing violated");
+            return Ok(ExitCode::SUCCESS);
+        };
+        println!("{} seeds failed", tally.failed.len());
+        planted::plant_number(self.plant)?;
+        let outcome = Plan::draw(seed).run(true);
+        print_trace(&outcome, TAIL);
+        print_violation(seed, &outcome);
+        Ok(ExitCode::FAILURE)
+    }
+
+    fn faults(&self) -> ExitCode {
+        let mut missed = 0;
+        for (number, case) in planted::CASES.iter().enumerate() {
+            let begun = Instant::now();
+            let caught = planted::hunt(case, self.from, self.jobs());
+            let took = begun.elapsed().as_secs_f64();
+            match caught {
+                Some(catch) => println!(
+                    "{number:>2} {:<28} caught by {:?} at seed {} ({} of {} seeds, {took:.1} s)",
+                    format!("{:?}", case.fault), catch.rule, catch.seed, catch.tried, case.within
+                ),
+                None => {
+                    missed += 1;
+                    println!("{number:>2} {:<28} NOT CAUGHT within {} seeds ({took:.1} s)", format!("{:?}", case.fault), case.within);
+                }
+            }
+        }
+        println!("{missed} of {} planted faults were not caught", planted::CASES.len());
+        if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// What all threads have done together.
+#[derive(Default)]
+struct Tally {
+    seeds: u64,
+    simulated_us: u64,
+    events: u64,
+    busy: Duration,
+    failed: Vec<u64>,
+}
+
+fn to_seconds(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64()
+}
+
+fn print_trace(outcome: &Outcome, lines: usize) {
+    let skipped = outcome.trace.len().saturating_sub(lines);
+    for line in outcome.trace.iter().skip(skipped) {
+        println!("{line}");
+    }
+}
+
+fn print_violation(seed: u64, outcome: &Outcome) {
+    if let Some(violation) = &outcome.violation {
+        println!("\nseed {seed} breaks {:?} at {:.6} s: {}", violation.rule, to_seconds(violation.at_us), violation.text);
+        println!("replay: cargo xtask sim --seed {seed} --trace   (--shrink leaves out what does not matter)");
+    }
+}
