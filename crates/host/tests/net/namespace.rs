@@ -105,7 +105,8 @@ impl Namespace {
         .unwrap();
     }
 
-    fn path(&self) -> String {
+    /// The namespace as `ip link … netns` takes it.
+    pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 }

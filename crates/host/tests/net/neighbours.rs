@@ -158,3 +158,36 @@ fn link_address() -> socket2::SockAddr {
         )
     }
 }
+
+#[test]
+fn the_probe_does_not_take_our_other_interface_for_a_holder() {
+    let (host, switch) = pair();
+    let peer = switch.path();
+    host.ip(&format!(
+        "link add link1 type veth peer name link1 netns {peer}"
+    ));
+    host.ip("link set link1 up");
+    host.ip("addr add 10.1.0.100/24 dev link1");
+    switch.ip("link add br0 type bridge forward_delay 0");
+    for port in ["link0", "link1"] {
+        switch.ip(&format!("link set {port} master br0"));
+    }
+    switch.ip("link set link1 up");
+    switch.ip("link set br0 up");
+    switch.ip("addr add 10.1.0.200/24 dev br0");
+    let index = host.link().index;
+    let ask = |address, time| host.run(|| probe(index, ip(address), time).unwrap());
+    let short = Duration::from_millis(90);
+    eventually("the switch", || ask("10.1.0.200", short).is_some());
+    for side in [&host, &switch] {
+        eventually("the second carrier", || {
+            side.ip("link show link1").contains("state UP")
+        });
+    }
+    eventually("the second port", || {
+        switch
+            .command("bridge", "link show dev link1")
+            .contains("state forwarding")
+    });
+    assert_eq!(ask("10.1.0.100", short), None);
+}
