@@ -69,7 +69,7 @@ impl Desk<'_> {
         if !self.draft.online(holder) {
             return Err(format!(
                 "{group} may still run on {name}, which is silent; if {name} is powered off, say \
-                 so with `hotpair node is-down {name}`"
+                 so with `hotpair node down {name}`"
             ));
         }
         match on {
@@ -134,7 +134,7 @@ impl Desk<'_> {
                 let name = self.name(node);
                 Err(format!(
                     "{resource} could not be stopped on {name} ({detail}) and may still run; stop \
-                     it there by hand, or power {name} off and say so with `hotpair node is-down \
+                     it there by hand, or power {name} off and say so with `hotpair node down \
                      {name}`"
                 ))
             }

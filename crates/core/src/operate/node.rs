@@ -103,7 +103,7 @@ impl Desk<'_> {
         if !held.is_empty() {
             let names: Vec<String> = held.iter().map(GroupId::to_string).collect();
             return Err(format!(
-                "{name} still holds {}; wait for the takeover, or say `hotpair node is-down {name}` \
+                "{name} still holds {}; wait for the takeover, or say `hotpair node down {name}` \
                  if it is powered off",
                 names.join(", ")
             ));

@@ -319,7 +319,11 @@ impl Change {
                 group,
                 node,
                 failure,
-            } => format!("{group} failed on {}: {}", name(node), failure.detail),
+            } => {
+                let what = failure.resource.as_ref();
+                let what = what.map_or(String::new(), |resource| format!("{resource} of "));
+                format!("{what}{group} failed on {}: {}", name(node), failure.detail)
+            }
             Self::ClearFailure { group, node } => {
                 format!("the failure of {group} on {} is forgotten", name(node))
             }

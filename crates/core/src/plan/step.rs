@@ -76,9 +76,7 @@ fn first_start(draft: &mut Draft<'_>, group: &GroupId) -> Verdict {
     match best {
         Some(to) if !(patient && better) => give(draft, group, None, to, Reason::FirstStart),
         node if patient && better => waits(WaitFor::FirstStartDelay { node }),
-        _ => waits(WaitFor::FitNode {
-            reason: draft.placement(group).reason.clone(),
-        }),
+        _ => waits(nobody(draft, group, Reason::NotStartedYet)),
     }
 }
 
@@ -246,7 +244,16 @@ fn move_on(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Rea
     }
     match candidate(draft, group, Some(holder)) {
         Some(to) => give(draft, group, Some(holder), to, reason),
-        None => waits(WaitFor::FitNode { reason }),
+        None => waits(nobody(draft, group, reason)),
+    }
+}
+
+/// No candidate: because none is fit, or because the policy allows only the first.
+fn nobody(draft: &Draft<'_>, group: &GroupId, reason: Reason) -> WaitFor {
+    let config = draft.group(group);
+    match config.nodes.first() {
+        Some(&node) if config.takeover == Takeover::HighestOnly => WaitFor::HighestNode { node },
+        _ => WaitFor::FitNode { reason },
     }
 }
 
@@ -565,7 +572,7 @@ fn give_up(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Rea
     if config.final_action == FinalAction::Nothing {
         return Verdict::Waits {
             on: Some(holder),
-            wait_for: WaitFor::FitNode { reason },
+            wait_for: nobody(draft, group, reason),
         };
     }
     let reason = Reason::FailedEverywhere {

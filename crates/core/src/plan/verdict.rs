@@ -215,9 +215,16 @@ impl WaitFor {
                 "no node can start it yet; others may still come".into()
             }
             Self::Node { node } => format!("{} may be able to run it in a moment", name(node)),
+            Self::FitNode {
+                reason: Reason::NotStartedYet,
+            } => "no node can run it".into(),
             Self::FitNode { reason } => {
                 format!("no other node can run it ({})", reason.text(config))
             }
+            Self::HighestNode { node } => format!(
+                "its takeover policy is `highest only`, and {} cannot run it",
+                name(node)
+            ),
             Self::StopFailed {
                 node,
                 resource,
