@@ -43,7 +43,7 @@ fn reason(draft: &Draft<'_>, group: &GroupId) -> Option<PinReason> {
         return Some(PinReason::Never);
     }
     let config = &draft.document.config;
-    let voters = &draft.document.voters.now;
+    let voters = &draft.view.document.voters.now;
     let nodes = voters.iter().filter(|v| config.nodes.contains_key(v));
     if voters.len() == 2 && nodes.clone().count() == 2 {
         let WithoutWitness::Wait = config.without_witness;

@@ -157,7 +157,10 @@ fn stays(on: MemberId, why: Stay) -> Verdict {
 fn idle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
     use super::Obstacle;
     let starts = draft.fit_but_for(group, holder, |obstacle| {
-        matches!(obstacle, Obstacle::FailedHere(_) | Obstacle::HeldOut)
+        matches!(
+            obstacle,
+            Obstacle::FailedHere(_) | Obstacle::HeldOut | Obstacle::DisabledHere
+        )
     });
     if starts || draft.in_maintenance(group) {
         return stays(holder, Stay::Starts);
@@ -173,7 +176,13 @@ fn idle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
             wait_for: WaitFor::Report { node: holder },
         };
     }
-    move_on(draft, group, holder, reason)
+    let able = draft
+        .group_report(holder, group)
+        .is_some_and(|report| report.unfit.is_empty());
+    match move_on(draft, group, holder, reason) {
+        Verdict::Waits { .. } if able => stays(holder, Stay::Starts),
+        verdict => verdict,
+    }
 }
 
 /// The holder is gone.

@@ -87,9 +87,13 @@ pub enum WaitFor {
     Node {
         node: MemberId,
     },
-    /// No node can run it.
+    /// No node can run it; it was to be started because of `reason`.
     FitNode {
         reason: Reason,
+    },
+    /// Its takeover policy allows only this node, which cannot run it.
+    HighestNode {
+        node: MemberId,
     },
     /// It could not be stopped there and may still run.
     StopFailed {

@@ -81,7 +81,7 @@ pub fn what_if(view: &View<'_>, fault: &Fault) -> Vec<String> {
         }
     }
     if lines.len() == 1 {
-        lines.push("nothing is changed".into());
+        lines.push("nothing is decided".into());
     }
     lines.push("in the end:".into());
     lines.extend(last.groups.iter().map(|(group, plan)| {
