@@ -367,7 +367,11 @@ fn sends_nothing_that_is_translated_to_a_closed_address() {
         );
         let gateway = Gateway {
             address: ip(target),
-            source: None,
+            source: Some(ip(if family == "ip" {
+                "10.1.0.2"
+            } else {
+                "fd01::2"
+            })),
             device: None,
         };
         let ask = || host.run(|| reachable(&gateway, Duration::from_millis(70), 1).unwrap());

@@ -73,7 +73,8 @@ flush set arp {name} managed4
 /// What is dropped, as family, chain and condition.
 ///
 /// `fib … local` lets pass what this host only forwards to or for another
-/// holder. The ARP input rule lets announcements of another holder pass.
+/// holder; after IPv6 routing it does not see a translated source, so there
+/// the rule goes without. The ARP input rule lets announcements of another holder pass.
 const RULES: [(&str, &str, &str); 8] = [
     (
         "inet",
@@ -103,7 +104,7 @@ const RULES: [(&str, &str, &str); 8] = [
     (
         "inet",
         "postrouting",
-        "ip6 saddr @managed6 ip6 saddr != @permitted6 fib saddr type local",
+        "ip6 saddr @managed6 ip6 saddr != @permitted6",
     ),
     (
         "arp",
