@@ -1,6 +1,6 @@
 //! What the check has to say about a text: where, how bad, what is wrong, and what to do.
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -159,10 +159,19 @@ pub fn render(findings: &[Finding], file_name: &str, text: &str, color: bool) ->
         };
         let mut group = annotate_snippets::Group::with_title(level.primary_title(&finding.message));
         if let Some(span) = &finding.span {
-            let snippet = Snippet::source(text)
-                .path(file_name)
-                .annotation(AnnotationKind::Primary.span(first_line(text, span)));
-            group = group.element(snippet);
+            group = match line_of(text, span) {
+                Some((line, within)) => group.element(
+                    Snippet::source(line)
+                        .line_start(finding.line)
+                        .path(file_name)
+                        .annotation(AnnotationKind::Primary.span(within)),
+                ),
+                None => group.element(
+                    Origin::path(file_name)
+                        .line(finding.line)
+                        .char_column(finding.column),
+                ),
+            };
         }
         if let Some(help) = &finding.help {
             group = group.element(Level::HELP.message(help));
@@ -173,10 +182,18 @@ pub fn render(findings: &[Finding], file_name: &str, text: &str, color: bool) ->
     out
 }
 
-/// The part of a span on its first line: a whole section needs no drawing.
-fn first_line(text: &str, span: &Range<usize>) -> Range<usize> {
+/// Longest line that is drawn, in bytes.
+const MAX_LINE: usize = 4096;
+
+/// The line a span begins on, and the part of the span that is on it: a section needs no drawing in
+/// full. `None` when the line is too long to be drawn.
+fn line_of<'a>(text: &'a str, span: &Range<usize>) -> Option<(&'a str, Range<usize>)> {
     let start = floor_char(text, span.start.min(text.len()));
-    let end = floor_char(text, span.end.min(text.len())).max(start);
-    let end = text[start..end].find('\n').map_or(end, |at| start + at);
-    start..end
+    let first = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let last = text[start..].find('\n').map_or(text.len(), |at| start + at);
+    if last - first > MAX_LINE {
+        return None;
+    }
+    let end = floor_char(text, span.end.clamp(start, last)).max(start);
+    Some((&text[first..last], start - first..end - first))
 }
