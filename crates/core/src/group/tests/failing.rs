@@ -351,6 +351,7 @@ fn failed_stop_in_a_restart_waits_for_the_operator() {
     assert_eq!(rig.settle(), ["stop app"]);
     assert_eq!(rig.ok("stop app"), ["start app"]);
 }
+
 #[test]
 fn stop_during_a_restart_ends_it() {
     let mut rig = Rig::watched().running();
@@ -360,4 +361,19 @@ fn stop_during_a_restart_ends_it() {
     assert_eq!(rig.ok("start app"), ["stop app"]);
     assert_eq!(rig.ok("stop app"), NONE);
     assert_eq!(rig.state(), GroupState::Stopped);
+}
+
+#[test]
+fn start_after_a_restart_that_was_stopped_is_a_first_start_again() {
+    let mut rig = Rig::watched().running();
+    rig.exits("app");
+    rig.ok("stop app");
+    rig.asks(Want::Stop);
+    assert_eq!(rig.fails("start app"), ["stop app"]);
+    assert_eq!(rig.ok("stop app"), NONE);
+    rig.epoch = 2;
+    assert_eq!(rig.asks(Want::Run), ["start app"]);
+    rig.fails("start app");
+    rig.ok("stop app");
+    assert_eq!(rig.state(), failed("app", "start app failed", true));
 }
