@@ -64,6 +64,14 @@ impl Program {
             .map_err(|e| LabError::system("find the running program", e))
     }
 
+    /// A copy that stays as it is when the program's file is replaced while the lab runs.
+    pub(crate) fn kept(paths: &Paths) -> Result<Self> {
+        let copy = paths.program();
+        fs::create_dir_all(paths.disk()).map_err(LabError::file("create", paths.disk()))?;
+        fs::copy("/proc/self/exe", &copy).map_err(LabError::file("write", &copy))?;
+        Ok(Self(copy))
+    }
+
     /// The command line `hotpair lab …`.
     pub fn lab(&self) -> Command {
         let mut command = Command::new(&self.0);

@@ -92,6 +92,7 @@ pub fn run(boot: &Boot) -> Result<()> {
 
 fn mounts(boot: &Boot) -> Result<()> {
     let none = None::<&str>;
+    let program = File::open(&boot.program).map_err(LabError::file("open", &boot.program))?;
     mount_at(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     mount_at(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)?;
     private_copy("/etc", &boot.disk.join("etc"))?;
@@ -107,7 +108,6 @@ fn mounts(boot: &Boot) -> Result<()> {
         MsFlags::MS_BIND,
         none,
     )?;
-    let program = File::open(&boot.program).map_err(LabError::file("open", &boot.program))?;
     let logs = File::open(&boot.state).map_err(LabError::file("open", &boot.state))?;
     mount_at(
         Some("run"),

@@ -7,7 +7,7 @@ use crate::fault::{Direction, Fault, Target};
 use crate::host::Host;
 use crate::keeper::Keeper;
 use crate::plan::Network;
-use crate::rtnl_hold;
+use crate::rtnl_hold::Hold;
 use crate::switch::Filter;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -46,9 +46,10 @@ impl Keeper {
             Fault::Kill(target) => signal(self.host(name)?, target, Signal::SIGKILL),
             Fault::Freeze(target) => signal(self.host(name)?, target, Signal::SIGSTOP),
             Fault::NicDown(index) => nic_down(self.host(name)?, index),
-            Fault::RtnlHold(ms) => timed(format!("rtnl lock busy for {ms} ms"), || {
-                rtnl_hold::start(Duration::from_millis(u64::from(ms)))
-            }),
+            Fault::RtnlHold(ms) => {
+                let hold = Hold::prepare(Duration::from_millis(u64::from(ms)))?;
+                timed(format!("rtnl lock busy for {ms} ms"), || hold.start())
+            }
         }
     }
 

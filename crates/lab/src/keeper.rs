@@ -109,7 +109,7 @@ impl Keeper {
             .collect();
         let mut keeper = Self {
             paths: paths.clone(),
-            program: Program::current()?,
+            program: Program::kept(paths)?,
             switch: Switch::create()?,
             hosts: hosts?,
             filters: BTreeMap::new(),
@@ -212,7 +212,7 @@ impl Keeper {
         Status {
             name: self.paths.name().to_owned(),
             keeper_pid: std::process::id(),
-            program: self.program.0.clone(),
+            program: Program::current().map(|p| p.0).unwrap_or_default(),
             hosts: self
                 .hosts
                 .iter()

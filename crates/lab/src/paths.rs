@@ -72,6 +72,11 @@ impl Paths {
         PathBuf::from("/var/tmp").join(format!("{PREFIX}{}", self.name))
     }
 
+    /// The lab's own copy of the program.
+    pub fn program(&self) -> PathBuf {
+        self.disk().join("program")
+    }
+
     /// The host's `/var/lib/hotpair`.
     pub fn host_disk(&self, host: &str) -> PathBuf {
         self.disk().join(host)

@@ -13,19 +13,35 @@ use std::time::Duration;
 
 const QUEUES: u32 = 2048;
 
-/// Starts holding and returns; it ends by itself after `time`, or with the keeper.
-pub fn start(time: Duration) -> Result<()> {
-    let threads = (time.as_millis() / 250).clamp(2, 8);
-    let holders: Result<Vec<Rtnl>> = (0..threads)
-        .map(|_| Netns::create()?.within(Rtnl::open))
-        .collect();
-    let end_us = now_us() + u64::try_from(time.as_micros()).unwrap_or(0);
-    for rtnl in holders? {
-        std::thread::Builder::new()
-            .spawn(move || hold(&rtnl, end_us))
-            .map_err(|e| LabError::system("start a thread", e))?;
+/// Namespaces and sockets for a hold, made before it begins.
+pub struct Hold {
+    sockets: Vec<Rtnl>,
+    time: Duration,
+}
+
+impl Hold {
+    /// Prepares to hold for `time`.
+    pub fn prepare(time: Duration) -> Result<Self> {
+        let threads = (time.as_millis() / 250).clamp(2, 8);
+        let sockets: Result<_> = (0..threads)
+            .map(|_| Netns::create()?.within(Rtnl::open))
+            .collect();
+        Ok(Self {
+            sockets: sockets?,
+            time,
+        })
     }
-    Ok(())
+
+    /// Starts holding and returns; it ends by itself, or with the keeper.
+    pub fn start(self) -> Result<()> {
+        let end_us = now_us() + u64::try_from(self.time.as_micros()).unwrap_or(0);
+        for rtnl in self.sockets {
+            std::thread::Builder::new()
+                .spawn(move || hold(&rtnl, end_us))
+                .map_err(|e| LabError::system("start a thread", e))?;
+        }
+        Ok(())
+    }
 }
 
 fn hold(rtnl: &Rtnl, end_us: u64) {
