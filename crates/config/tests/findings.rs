@@ -99,6 +99,11 @@ cases! {
     warns_of_a_foreign_subnet_with_nics_of_each_node: Warning "10.0.0.100/24\"\nnics = [\"eth0\"]" => "10.9.0.100/24\"\nnics = { n1 = [\"a\"], n2 = [\"b\"] }", 29:11 "outside every subnet";
     refuses_a_single_host_prefix: Error "10.0.0.100/24" => "10.0.0.100/32", 29:11 "outside every subnet";
     refuses_an_address_without_prefix: Error "10.0.0.100/24" => "10.0.0.100", 29:11 "has no prefix";
+    refuses_the_address_of_a_network: Error "10.0.0.100/24" => "10.0.0.0/24", 29:11 "10.0.0.0 cannot be a virtual address";
+    refuses_a_broadcast_address: Error "10.0.0.100/24" => "10.0.0.255/24", 29:11 "10.0.0.255 cannot be a virtual address";
+    warns_of_a_foreign_gateway: Warning "nics = [\"eth0\"]" => "nics = [\"eth0\"]\ngateway = \"10.1.0.1\"", 31:11 "not in the network of 10.0.0.100/24";
+    refuses_a_gateway_of_another_family: Error "nics = [\"eth0\"]" => "nics = [\"eth0\"]\ngateway = \"fd00::1\"", 31:11 "not of the family";
+    refuses_nics_that_leave_a_node_out: Error "nics = [\"eth0\"]" => "nics = { n1 = [\"eth0\"] }", 30:8 "no NIC is given for node `n2`";
     refuses_a_nodes_own_address: Error "10.0.0.100/24" => "10.0.0.2/24", 29:11 "own address of node `n2`";
     refuses_a_link_without_an_address_for_a_node: Error ", n2 = \"10.0.1.2\"" => "", 19:13 "no address for node `n2`";
     refuses_an_address_twice: Error "n2 = \"10.0.1.2\"" => "n2 = \"10.0.0.2\"", 19:37 "10.0.0.2:14338 is the address of";

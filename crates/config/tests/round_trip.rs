@@ -74,14 +74,17 @@ fn looks() -> impl Strategy<Value = Check> {
 }
 
 fn detector() -> impl Strategy<Value = Detector> {
-    (looks(), time(50, 9_999), time(10, 9_999), 1u32..1000).prop_map(
-        |(check, interval, timeout, tries)| Detector {
+    let three = Just(Duration::from_secs(3));
+    let interval = prop_oneof![time(50, 9_999), Just(Duration::from_secs(5)), three];
+    let timeout = prop_oneof![time(10, 9_999), three];
+    (looks(), interval, timeout, 1u32..1000).prop_map(|(check, interval, timeout, tries)| {
+        Detector {
             check,
             interval,
             timeout,
             tries,
-        },
-    )
+        }
+    })
 }
 
 /// Kinds without addresses; addresses are set by number, so that none stands twice.

@@ -1,7 +1,7 @@
 //! Reads resources: virtual addresses, programs, services.
 
 use super::{Names, check_name, detector};
-use crate::section::Section;
+use crate::section::{Section, network};
 use crate::words::shown;
 use hotpair_core::config::{Address, Environment, Program, Resource, ResourceKind, Service};
 use hotpair_core::ids::{MemberId, ResourceId};
@@ -114,7 +114,7 @@ fn address(section: &Section<'_>, names: &Names, nodes: &[MemberId]) -> Option<R
     let gateway = section.parsed::<IpAddr>("gateway", "an IP address");
     let (address, prefix) = address?;
     if let Some((gateway, span)) = &gateway {
-        check_gateway(section, address, *gateway, span.clone());
+        check_gateway(section, (address, prefix), *gateway, span.clone());
     }
     Some(ResourceKind::Address(Address {
         address,
@@ -125,13 +125,37 @@ fn address(section: &Section<'_>, names: &Names, nodes: &[MemberId]) -> Option<R
     }))
 }
 
-fn check_gateway(section: &Section<'_>, address: IpAddr, gateway: IpAddr, span: Range<usize>) {
+fn check_gateway(
+    section: &Section<'_>,
+    (address, prefix): (IpAddr, u8),
+    gateway: IpAddr,
+    span: Range<usize>,
+) {
     if gateway.is_ipv4() != address.is_ipv4() {
         let message = format!("the gateway {gateway} is not of the family of {address}");
         section.error(span, message, "give a gateway of the same family");
     } else if gateway == address {
         let message = format!("the gateway {gateway} is the virtual address itself");
         section.error(span, message, "give the router's address");
+    } else if network(gateway, prefix) != network(address, prefix) {
+        let message = format!("the gateway {gateway} is not in the network of {address}/{prefix}");
+        section.warning(
+            span,
+            message,
+            "a NIC whose gateway does not answer is unfit; check both",
+        );
+    }
+}
+
+/// The first or, with IPv4, last address of a network, which belong to no machine.
+fn names_the_network(ip: IpAddr, prefix: u8) -> bool {
+    match ip {
+        IpAddr::V4(v4) if prefix < 31 => {
+            let host = u32::MAX >> prefix;
+            [0, host].contains(&(v4.to_bits() & host))
+        }
+        IpAddr::V6(_) if prefix < 127 => network(ip, prefix) == ip,
+        _ => false,
     }
 }
 
@@ -157,7 +181,12 @@ fn with_prefix(section: &Section<'_>, text: &str, span: Range<usize>) -> Option<
         IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
-    if special || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+    if special
+        || names_the_network(ip, prefix)
+        || ip.is_loopback()
+        || ip.is_unspecified()
+        || ip.is_multicast()
+    {
         let message = format!("{ip} cannot be a virtual address");
         section.error(
             span,
