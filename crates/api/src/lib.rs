@@ -111,6 +111,8 @@ pub enum Reply {
     Recording(serde_json::Value),
     /// Nothing was changed: what is wrong and what to do.
     Refused(String),
+    /// No majority answered in time: it may still be done, or not.
+    Undecided(String),
 }
 
 /// One entry of the event log.

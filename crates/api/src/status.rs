@@ -34,6 +34,8 @@ pub struct ClusterView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeView {
     pub name: String,
+    /// Member number, as requests name it.
+    pub number: u8,
     /// `online`, `silent`, `down`, `unknown`.
     pub state: String,
     pub boot_id: String,
