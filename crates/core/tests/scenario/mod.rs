@@ -2,6 +2,7 @@
 
 mod cluster;
 mod facts;
+mod random;
 mod requests;
 
 use hotpair_core::document::Document;
