@@ -12,6 +12,7 @@
 //! guarded here.
 
 mod change;
+mod failure;
 mod fitness;
 mod members;
 mod pins;

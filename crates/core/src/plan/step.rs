@@ -1,9 +1,10 @@
 //! One step of one group: stay, move, wait or rest.
 
+use super::failure::{Failed, failed};
 use super::{Change, Draft, Stay, Verdict, WaitFor};
-use crate::config::{Failback, FinalAction, OnStartFailure, OnSwitchFailure, StartMode, Takeover};
+use crate::config::{Failback, StartMode, Takeover};
 use crate::document::{Failure, Goal, Move, Pin, PinReason};
-use crate::ids::{GroupId, MemberId, ResourceId};
+use crate::ids::{GroupId, MemberId};
 use crate::reason::Reason;
 use crate::report::GroupState;
 
@@ -228,7 +229,11 @@ pub(super) fn bar(draft: &Draft<'_>, group: &GroupId) -> Option<WaitFor> {
 }
 
 /// The node the takeover policy allows, if it is fit.
-fn candidate(draft: &Draft<'_>, group: &GroupId, except: Option<MemberId>) -> Option<MemberId> {
+pub(super) fn candidate(
+    draft: &Draft<'_>,
+    group: &GroupId,
+    except: Option<MemberId>,
+) -> Option<MemberId> {
     let best = draft.best_node(group, except)?;
     let config = draft.group(group);
     (config.takeover != Takeover::HighestOnly || config.nodes.first() == Some(&best))
@@ -236,7 +241,12 @@ fn candidate(draft: &Draft<'_>, group: &GroupId, except: Option<MemberId>) -> Op
 }
 
 /// Nothing runs at the holder: to the best other node, by policy.
-fn move_on(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Reason) -> Verdict {
+pub(super) fn move_on(
+    draft: &mut Draft<'_>,
+    group: &GroupId,
+    holder: MemberId,
+    reason: Reason,
+) -> Verdict {
     let waits = |wait_for| Verdict::Waits {
         on: Some(holder),
         wait_for,
@@ -258,7 +268,7 @@ fn move_on(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Rea
 }
 
 /// No candidate: because none is fit, or because the policy allows only the first.
-fn nobody(draft: &Draft<'_>, group: &GroupId, reason: Reason) -> WaitFor {
+pub(super) fn nobody(draft: &Draft<'_>, group: &GroupId, reason: Reason) -> WaitFor {
     let config = draft.group(group);
     match config.nodes.first() {
         Some(&node) if config.takeover == Takeover::HighestOnly => WaitFor::HighestNode { node },
@@ -266,7 +276,7 @@ fn nobody(draft: &Draft<'_>, group: &GroupId, reason: Reason) -> WaitFor {
     }
 }
 
-fn give(
+pub(super) fn give(
     draft: &mut Draft<'_>,
     group: &GroupId,
     from: Option<MemberId>,
@@ -450,155 +460,5 @@ fn arrive(
             on: Some(holder),
             wait_for: WaitFor::FitNode { reason },
         },
-    }
-}
-
-struct Failed {
-    resource: Option<ResourceId>,
-    detail: String,
-    while_starting: bool,
-}
-
-/// The holder has given it up in this epoch.
-fn failed(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, failed: &Failed) -> Verdict {
-    let waits = |wait_for| Verdict::Waits {
-        on: Some(holder),
-        wait_for,
-    };
-    let barred = bar(draft, group);
-    if let Some(wait_for @ (WaitFor::Arming | WaitFor::EndOfMaintenance)) = barred {
-        return waits(wait_for);
-    }
-    let starts = record_failure(draft, group, holder, failed);
-    let reason = failure_reason(holder, failed);
-    if failed.while_starting {
-        if let Some(verdict) = after_switch(draft, group, holder, failed, &reason) {
-            return verdict;
-        }
-        match draft.group(group).on_start_failure {
-            OnStartFailure::Wait => return waits(WaitFor::OperatorAfter { reason }),
-            OnStartFailure::Retry(times) if starts <= times && may_retry(draft, group, holder) => {
-                return give(draft, group, Some(holder), holder, reason);
-            }
-            OnStartFailure::Retry(_) | OnStartFailure::NextNode => {}
-        }
-    }
-    if barred.is_some() {
-        return waits(WaitFor::OperatorAfter { reason });
-    }
-    if candidate(draft, group, Some(holder)).is_some() {
-        return move_on(draft, group, holder, reason);
-    }
-    give_up(draft, group, holder, reason)
-}
-
-fn failure_reason(node: MemberId, failed: &Failed) -> Reason {
-    let detail = failed.detail.clone();
-    match (&failed.resource, failed.while_starting) {
-        (resource, true) => Reason::StartFailed {
-            node,
-            resource: resource.clone(),
-            detail,
-        },
-        (Some(resource), false) => Reason::ResourceFailed {
-            node,
-            resource: resource.clone(),
-            detail,
-        },
-        (None, false) => Reason::Unfit { node, detail },
-    }
-}
-
-/// Once for each epoch; returns the failed starts on the node so far.
-fn record_failure(draft: &mut Draft<'_>, group: &GroupId, node: MemberId, failed: &Failed) -> u32 {
-    let placement = draft.placement(group).into_owned();
-    let known = placement.failed_on.get(&node);
-    if let Some(known) = known
-        && known.epoch == placement.epoch
-    {
-        return known.starts;
-    }
-    let starts = known.map_or(0, |f| f.starts) + u32::from(failed.while_starting);
-    draft.change(Change::RecordFailure {
-        group: group.clone(),
-        node,
-        failure: Failure {
-            epoch: placement.epoch,
-            resource: failed.resource.clone(),
-            detail: failed.detail.clone(),
-            starts,
-        },
-    });
-    starts
-}
-
-/// The same node may try again if nothing but this failure speaks against it.
-fn may_retry(draft: &Draft<'_>, group: &GroupId, node: MemberId) -> bool {
-    draft.fit_but_for(group, node, |obstacle| {
-        matches!(obstacle, super::Obstacle::FailedHere(_))
-    })
-}
-
-/// The target of a switchover could not start it.
-fn after_switch(
-    draft: &mut Draft<'_>,
-    group: &GroupId,
-    holder: MemberId,
-    failed: &Failed,
-    reason: &Reason,
-) -> Option<Verdict> {
-    let back = draft.placement(group).switched_from?;
-    if draft.group(group).on_switch_failure == OnSwitchFailure::Wait {
-        return Some(Verdict::Waits {
-            on: Some(holder),
-            wait_for: WaitFor::OperatorAfter {
-                reason: reason.clone(),
-            },
-        });
-    }
-    let reason = Reason::WentBack {
-        from: holder,
-        detail: failed.detail.clone(),
-    };
-    draft
-        .fitness(group, back)
-        .is_fit()
-        .then(|| give(draft, group, Some(holder), back, reason))
-}
-
-/// No node is left. One that may be fit in a moment is waited for; then the final action.
-fn give_up(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Reason) -> Verdict {
-    let config = draft.group(group);
-    let soon = config.nodes.iter().copied().find(|&node| {
-        node != holder && draft.gone(node).is_none() && draft.fitness(group, node).may_pass()
-    });
-    if let Some(node) = soon {
-        return Verdict::Waits {
-            on: Some(holder),
-            wait_for: WaitFor::Node { node },
-        };
-    }
-    if config.final_action == FinalAction::Nothing {
-        return Verdict::Waits {
-            on: Some(holder),
-            wait_for: nobody(draft, group, reason),
-        };
-    }
-    let reason = Reason::FailedEverywhere {
-        detail: reason.text(&draft.document.config),
-    };
-    draft.change(Change::SetGoal {
-        group: group.clone(),
-        goal: Goal::Failed,
-        reason: reason.clone(),
-    });
-    draft.change(Change::Release {
-        group: group.clone(),
-        reason: reason.clone(),
-    });
-    Verdict::Moves {
-        from: Some(holder),
-        to: None,
-        reason,
     }
 }
