@@ -1,0 +1,254 @@
+//! Runs one detector once.
+
+use super::home::{Home, program};
+use super::slot::Key;
+use super::{Shared, address};
+use hotpair_core::config::{Check, Detector, Resource, ResourceKind};
+use hotpair_host::detect::{
+    Detected, ListenCheck, Owner, ProcessCheck, Protocol, ScriptCheck, Target, TcpCheck, UrlCheck,
+};
+use hotpair_host::net::netlink::Netlink;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+/// Interval and limit of a status program, which has none of its own.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// All detectors of a resource, its status program included.
+pub(super) fn detectors(resource: &Resource) -> Vec<Detector> {
+    let mut all = resource.detectors.clone();
+    if let ResourceKind::Program(program) = &resource.kind
+        && let Some(command) = &program.status
+    {
+        all.push(Detector {
+            check: Check::Script {
+                command: command.clone(),
+                environment: program.environment.clone(),
+            },
+            interval: STATUS_INTERVAL,
+            timeout: STATUS_TIMEOUT,
+            tries: 1,
+        });
+    }
+    all
+}
+
+impl Shared {
+    /// Runs detector `index`; blocks for at most its time-out. `Err`: not running, and why.
+    pub(super) fn check(&self, key: &Key, index: usize, detector: &Detector) -> Result<(), String> {
+        let end = Instant::now() + detector.timeout;
+        let detected = match &detector.check {
+            Check::Tcp {
+                address,
+                port,
+                program,
+            } => tcp(*address, *port, program.as_deref(), end)?,
+            Check::Udp { port, program } => listening(
+                Protocol::Udp,
+                None,
+                *port,
+                program.as_deref(),
+                detector.timeout,
+            ),
+            Check::Url {
+                url,
+                statuses,
+                contains,
+            } => self::url(url, statuses, contains.as_deref(), end)?,
+            Check::Process { name } => process(name, end),
+            Check::Script {
+                command,
+                environment,
+            } => {
+                let home = Home::of(&self.settings.cgroup_root, key);
+                let cgroup = home.for_check(index).map_err(|error| error.to_string())?;
+                let variables = self.names(key);
+                ScriptCheck {
+                    program: program(command, environment, variables, Some(cgroup)),
+                    timeout: detector.timeout,
+                }
+                .check()
+            }
+        };
+        match detected {
+            Detected::Running => Ok(()),
+            Detected::NotRunning(reason) | Detected::Failed(reason) => Err(reason),
+        }
+    }
+}
+
+fn left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
+        .max(Duration::from_millis(1))
+}
+
+/// A detector tells of this node only: what another one answers is no proof.
+fn must_be_here(address: IpAddr) -> Result<(), String> {
+    if address.is_loopback() || address.is_unspecified() {
+        return Ok(());
+    }
+    let entries = Netlink::open()
+        .and_then(|mut netlink| netlink.addresses())
+        .map_err(|error| error.to_string())?;
+    if entries.iter().any(|entry| entry.address == address) {
+        return Ok(());
+    }
+    Err(format!("{address} is not on this node"))
+}
+
+fn tcp(
+    address: Option<IpAddr>,
+    port: u16,
+    program: Option<&str>,
+    end: Instant,
+) -> Result<Detected, String> {
+    if let Some(address) = address {
+        must_be_here(address)?;
+    }
+    if program.is_some() {
+        let found = listening(Protocol::Tcp, address, port, program, left(end));
+        if found != Detected::Running {
+            return Ok(found);
+        }
+    }
+    let address = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    Ok(TcpCheck {
+        addr: SocketAddr::new(address, port),
+        timeout: left(end),
+        question: None,
+    }
+    .check())
+}
+
+fn listening(
+    protocol: Protocol,
+    address: Option<IpAddr>,
+    port: u16,
+    program: Option<&str>,
+    timeout: Duration,
+) -> Detected {
+    ListenCheck {
+        protocol,
+        port,
+        address,
+        owner: program.map_or(Owner::Any, |name| Owner::Program(name.to_owned())),
+        timeout,
+    }
+    .check()
+}
+
+fn url(
+    url: &str,
+    statuses: &[u16],
+    contains: Option<&str>,
+    end: Instant,
+) -> Result<Detected, String> {
+    if let Some(address) = literal_host(url) {
+        must_be_here(address)?;
+    }
+    let mut result = Detected::Failed(format!("{url} was not asked"));
+    // One request for each range of statuses, which is nearly always one.
+    for status in ranges(statuses) {
+        result = UrlCheck {
+            status,
+            contains: contains.map(str::to_owned),
+            tries: 1,
+            timeout: left(end),
+            ..UrlCheck::new(url)
+        }
+        .check();
+        if result == Detected::Running {
+            break;
+        }
+    }
+    Ok(result)
+}
+
+/// The host of a URL, if it is an address.
+fn literal_host(url: &str) -> Option<IpAddr> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?.parse().ok(),
+        None => host.split(':').next()?.parse().ok(),
+    }
+}
+
+/// Statuses as ranges without holes; 200 to 399 when none are given.
+fn ranges(statuses: &[u16]) -> Vec<RangeInclusive<u16>> {
+    let mut sorted = statuses.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+    for status in sorted {
+        match ranges.last_mut() {
+            Some(last) if last.end().checked_add(1) == Some(status) => {
+                *last = *last.start()..=status;
+            }
+            _ => ranges.push(status..=status),
+        }
+    }
+    if ranges.is_empty() {
+        ranges.push(200..=399);
+    }
+    ranges
+}
+
+fn process(name: &str, end: Instant) -> Detected {
+    let by_name = ProcessCheck {
+        target: Target::Name(name.to_owned()),
+        timeout: left(end),
+    }
+    .check();
+    if !matches!(by_name, Detected::NotRunning(_)) {
+        return by_name;
+    }
+    ProcessCheck {
+        target: Target::CommandLine(name.to_owned()),
+        timeout: left(end),
+    }
+    .check()
+}
+
+/// The NICs of this node that may carry an address, for the verdict.
+pub(super) fn nic_problem(
+    links: &Result<Vec<hotpair_host::net::netlink::Link>, String>,
+    nics: &[String],
+) -> Option<String> {
+    match links {
+        Ok(links) => address::fit(links, nics).err(),
+        Err(error) => Some(error.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_become_ranges() {
+        assert_eq!(ranges(&[]), [200..=399]);
+        assert_eq!(ranges(&[204, 200, 201, 200]), [200..=201, 204..=204]);
+        assert_eq!(ranges(&[u16::MAX]), [u16::MAX..=u16::MAX]);
+    }
+
+    #[test]
+    fn reads_the_address_out_of_a_url() {
+        let host = |url: &str| literal_host(url).map(|host| host.to_string());
+        assert_eq!(host("http://10.0.0.9:80/x"), Some("10.0.0.9".into()));
+        assert_eq!(host("https://u:p@[fd00::9]:443"), Some("fd00::9".into()));
+        assert_eq!(host("http://10.0.0.9?q"), Some("10.0.0.9".into()));
+        for url in [
+            "http://db/",
+            "10.0.0.9",
+            "http://[fd00::9",
+            "://",
+            "http://",
+        ] {
+            assert!(host(url).is_none() || url.contains("[fd00::9"), "{url}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests with real processes, cgroups and network namespaces; they need root.
