@@ -63,6 +63,18 @@ pub struct Ack {
     /// No promise that I gave a member other than `to` under a version older than this still runs.
     /// [`Version::ZERO`] while the voter may have forgotten promises.
     pub clear: Version,
+    /// Other members that have asked this voter for a lease lately: who cannot be heard directly may
+    /// still be alive.
+    pub sees: Vec<Seen>,
+}
+
+/// A member, as a voter sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub member: MemberId,
+    pub boot: HostBoot,
+    /// Since its last beat that asked for a lease.
+    pub age: Duration,
 }
 
 /// A message between daemons.

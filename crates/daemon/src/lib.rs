@@ -1,1 +1,17 @@
 //! The daemon, the guard process and the witness: the only owners of the decision state machines.
+#![forbid(unsafe_code)]
+
+mod calls;
+pub mod daemon;
+pub mod events;
+pub mod executor;
+pub mod guard;
+pub mod join;
+pub mod paths;
+mod persist;
+mod server;
+pub mod store;
+mod tokens;
+mod transport;
+mod view;
+pub mod witness;

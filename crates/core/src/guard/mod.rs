@@ -10,7 +10,7 @@ mod run;
 
 use crate::document::Voters;
 use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, Term, Version};
-use crate::message::Datagram;
+use crate::message::{Datagram, Seen};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -100,6 +100,7 @@ pub enum GuardEvent {
         voter: MemberId,
         held: Version,
         boot: HostBoot,
+        sees: Vec<Seen>,
     },
     /// The lease runs, or ended.
     Lease { held: bool },

@@ -8,7 +8,7 @@
 
 use crate::fault::{Fault, planted};
 use crate::ids::{HostBoot, Incarnation, MemberId, Version};
-use crate::message::{Ack, Beat};
+use crate::message::{Ack, Beat, Seen};
 use crate::time::Now;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -97,7 +97,23 @@ impl Promises {
             granted,
             held: voter.held,
             clear: self.clear(now, voter, beat.from),
+            sees: self.sees(now, voter.me, beat.from),
         }
+    }
+
+    /// Members other than the two that talk, to which a promise still runs.
+    fn sees(&self, now: Now, me: MemberId, to: MemberId) -> Vec<Seen> {
+        let running = self.made.iter().filter(|(_, promise)| promise.runs(now));
+        let others = running.filter(|(member, _)| **member != me && **member != to);
+        let seen = |(&member, promise): (&MemberId, &Promise)| {
+            let boot = self.answered.get(&member)?.0;
+            Some(Seen {
+                member,
+                boot,
+                age: now.elapsed_slow(promise.granted),
+            })
+        };
+        others.filter_map(seen).collect()
     }
 
     /// No promise to a member other than `to` under a version older than this still runs.

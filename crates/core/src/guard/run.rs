@@ -264,6 +264,7 @@ impl Guard {
             voter: ack.from,
             held: ack.held,
             boot: ack.boot,
+            sees: ack.sees.clone(),
         };
         actions.push(GuardAction::Event(event));
     }

@@ -2,10 +2,10 @@
 
 use crate::document::Document;
 use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, Version};
-use crate::message::Beat;
+use crate::message::{Beat, Seen};
 use crate::plan::{MemberView, Presence};
 use crate::report::Report;
-use crate::time::Moment;
+use crate::time::{Moment, micros};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -64,6 +64,19 @@ impl Peers {
         news
     }
 
+    /// Members a voter sees: one that only this member cannot hear is not down.
+    pub fn seen_by_voter(&mut self, now: Moment, sees: &[Seen]) {
+        for seen in sees {
+            if let Some(peer) = self.members.get_mut(&seen.member)
+                && peer.boot == seen.boot
+                && !peer.counted_down
+            {
+                let at = Moment(now.0.saturating_sub(micros(seen.age)));
+                peer.heard = peer.heard.max(at);
+            }
+        }
+    }
+
     fn sign(&mut self, now: Moment, from: MemberId, boot: HostBoot, able: bool) -> News {
         let Some(peer) = self.members.get_mut(&from) else {
             if able {
@@ -118,7 +131,7 @@ impl Peers {
         let changed = peer
             .report
             .as_ref()
-            .is_none_or(|known| known.groups != report.groups);
+            .is_none_or(|known| known.groups != report.groups || known.version != report.version);
         peer.report = Some(report);
         changed
     }
@@ -175,14 +188,6 @@ impl Peers {
 
     pub fn known(&self, member: MemberId) -> bool {
         self.members.contains_key(&member)
-    }
-
-    pub fn report(&self, member: MemberId) -> Option<&Report> {
-        self.members.get(&member)?.report.as_ref()
-    }
-
-    pub fn boot(&self, member: MemberId) -> Option<HostBoot> {
-        self.members.get(&member).map(|peer| peer.boot)
     }
 
     /// The planner's view of `member`.

@@ -146,7 +146,13 @@ impl Node {
     fn guard_event(&mut self, now: Moment, event: GuardEvent, actions: &mut Vec<Action>) {
         match event {
             GuardEvent::Heard(beat) => self.heard(now, &beat, actions),
-            GuardEvent::VoterHeard { voter, held, boot } => {
+            GuardEvent::VoterHeard {
+                voter,
+                held,
+                boot,
+                sees,
+            } => {
+                self.peers.seen_by_voter(now, &sees);
                 let witness = self
                     .agreement
                     .newest()
@@ -347,6 +353,18 @@ impl Node {
             self.told_guard = Some(wanted.clone());
             actions.push(Action::Guard(Box::new(wanted)));
         }
+    }
+
+    /// The newest document on disk.
+    #[must_use]
+    pub fn document(&self) -> Option<&Arc<Document>> {
+        self.agreement.kept()
+    }
+
+    /// A guard has connected: it is told everything, and answers with what it has permitted.
+    pub fn guard_connected(&mut self, now: Now) -> Vec<Action> {
+        self.told_guard = None;
+        self.step(now, Input::Tick)
     }
 
     /// The guard was started anew: it is told everything again, and what it had permitted is gone.

@@ -1,0 +1,594 @@
+//! The daemon: one task owns the deciding [`Node`]; thin tasks bring it facts and carry out actions.
+
+use crate::events::EventLog;
+use crate::executor::{ExecEvent, Executor, Settings};
+use crate::guard::link::{self, GuardNews};
+use crate::guard::process::now;
+use crate::guard::protocol::{FromGuard, GateSetup, LinkSetup, LinkSight, Setup, ToGuard};
+use crate::join::{self, JoinReply, JoinRequest, JoinStep};
+use crate::paths::Paths;
+use crate::persist::{self, Written};
+use crate::server::{self, Answer, Asked};
+use crate::store::{self, Keys, StoreError};
+use crate::tokens::Tokens;
+use crate::transport::{Dialer, Listeners, Net, Target, Transport};
+use hotpair_api::Reply;
+use hotpair_core::document::Document;
+use hotpair_core::group::ResourceFact;
+use hotpair_core::ids::{HostBoot, Incarnation, MemberId, Version};
+use hotpair_core::node::{Action, Durable, Event, Identity, Input, Level, Node, PersistId, What};
+use hotpair_core::reason::Reason;
+use hotpair_core::request::{Outcome, Request};
+use hotpair_core::time::Moment;
+use hotpair_host::cgroup;
+use hotpair_wire::pki::PkiError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Without a guard for so long, nothing is taken to be permitted any more.
+const GUARD_LIMIT: Duration = Duration::from_secs(2);
+/// Handing groups over when the daemon stops in good order may take so long.
+const LEAVE_LIMIT: Duration = Duration::from_secs(120);
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("keys of this node: {0}")]
+    Keys(#[from] PkiError),
+    #[error("cgroups: {0}")]
+    Cgroup(#[from] cgroup::CgroupError),
+    #[error("the executor cannot start: {0}")]
+    Executor(String),
+    #[error("another daemon of this node runs already (it answers at {0}): stop it first with `hotpair stop`")]
+    Running(PathBuf),
+    #[error("the socket {0} cannot be opened: {1}")]
+    Socket(PathBuf, std::io::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs the daemon of this node until it is told to stop.
+///
+/// # Errors
+/// It cannot start; nothing has been touched then.
+pub fn run(paths: Paths) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut daemon = Daemon::start(paths)?;
+        daemon.serve().await;
+        Ok(())
+    })
+}
+
+/// Who waits for the answer to a request.
+enum Waiting {
+    Api(oneshot::Sender<Answer>),
+    Join { member: MemberId, witness: bool, reply: oneshot::Sender<JoinReply>, ticket: Box<hotpair_wire::token::Ticket> },
+    /// The daemon itself, on its way out.
+    Nobody,
+}
+
+struct Channels {
+    guard: mpsc::UnboundedReceiver<GuardNews>,
+    net: mpsc::UnboundedReceiver<Net>,
+    exec: mpsc::UnboundedReceiver<ExecEvent>,
+    written: mpsc::UnboundedReceiver<Written>,
+    asked: mpsc::UnboundedReceiver<Asked>,
+}
+
+pub(crate) struct Daemon {
+    paths: Paths,
+    keys: Keys,
+    boot: HostBoot,
+    cluster: u64,
+    pub(crate) node: Node,
+    executor: Executor,
+    transport: Transport,
+    dialer: Dialer,
+    listeners: Listeners,
+    guard: Option<mpsc::UnboundedSender<ToGuard>>,
+    guard_lost: Option<tokio::time::Instant>,
+    setup: Option<Setup>,
+    writes: std::sync::mpsc::Sender<(PersistId, Box<Durable>)>,
+    pub(crate) events: EventLog,
+    waiting: BTreeMap<u64, Waiting>,
+    next_request: u64,
+    pub(crate) sights: Vec<LinkSight>,
+    pub(crate) tokens: Tokens,
+    configured: Version,
+    revision: u64,
+    cgroup_root: PathBuf,
+    leaving: Option<tokio::time::Instant>,
+    ended: bool,
+    channels: Option<Channels>,
+}
+
+impl Daemon {
+    fn start(paths: Paths) -> Result<Self, DaemonError> {
+        paths.make()?;
+        let keys = store::read_keys(&paths)?;
+        let state = store::read_state(&paths.state())?;
+        let socket = paths.api_socket();
+        if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+            return Err(DaemonError::Running(socket));
+        }
+        let listener = server::open(&socket).map_err(|error| DaemonError::Socket(socket, error))?;
+        let (boot, _) = store::host_boot(&paths)?;
+        let identity = keys.identity()?;
+        let cluster = identity.member().cluster.0;
+        let cgroup_root = match &paths.cgroup {
+            Some(root) => root.clone(),
+            None => cgroup::find_root()?.join("hotpair"),
+        };
+        let name = state
+            .as_ref()
+            .and_then(|state| state.document.as_ref())
+            .map_or_else(|| keys.member.to_string(), |document| document.config.name_of(keys.member));
+
+        let (exec_sender, exec) = mpsc::unbounded_channel();
+        let settings = Settings {
+            me: keys.member,
+            run_dir: paths.run.clone(),
+            log_dir: paths.log.clone(),
+            cgroup_root: cgroup_root.clone(),
+            host_boot: boot,
+        };
+        let executor = Executor::new(settings, exec_sender).map_err(|error| DaemonError::Executor(error.to_string()))?;
+        let (net_sender, net) = mpsc::unbounded_channel();
+        let transport = Transport::new(net_sender);
+        let (written_sender, written) = mpsc::unbounded_channel();
+        let (asked_sender, asked) = mpsc::unbounded_channel();
+        tokio::spawn(server::serve(listener, asked_sender));
+        let (guard_sender, guard) = mpsc::unbounded_channel();
+        tokio::spawn(link::keep(paths.clone(), cgroup_root.join("groups"), guard_sender));
+
+        let start = now();
+        let id = Identity { me: keys.member, boot, incarnation: Incarnation(start.boot_us), seed: store::random_u64()? };
+        let mut daemon = Self {
+            node: Node::restore(id, state.clone(), start),
+            dialer: Dialer::new(identity.clone(), transport.clone()),
+            listeners: Listeners::new(&[identity], transport.clone())?,
+            writes: persist::start(paths.state(), written_sender),
+            events: EventLog::open(&paths, &name),
+            channels: Some(Channels { guard, net, exec, written, asked }),
+            paths,
+            keys,
+            boot,
+            cluster,
+            executor,
+            transport,
+            guard: None,
+            guard_lost: None,
+            setup: None,
+            waiting: BTreeMap::new(),
+            next_request: 0,
+            sights: Vec::new(),
+            tokens: Tokens::default(),
+            configured: Version::ZERO,
+            revision: 0,
+            cgroup_root,
+            leaving: None,
+            ended: false,
+        };
+        daemon.adopt(state.as_ref().and_then(|state| state.document.as_deref()));
+        daemon.events.add("message", Some(name), None, "the daemon has started".into());
+        daemon.step(Input::Tick);
+        Ok(daemon)
+    }
+
+    /// What an earlier run of the daemon left running goes on untouched.
+    fn adopt(&mut self, document: Option<&Document>) {
+        let Some(document) = document else { return };
+        for (group, resource, epoch) in self.executor.adopt(&document.config) {
+            self.step(Input::Fact { group, resource, fact: ResourceFact::Adopted { epoch } });
+        }
+    }
+
+    async fn serve(&mut self) {
+        let Some(mut channels) = self.channels.take() else { return };
+        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else { return };
+        while !self.ended {
+            let deadline = self.next_deadline();
+            let heartbeat = self.heartbeat();
+            tokio::select! {
+                biased;
+                Some(news) = channels.guard.recv() => self.guard_news(news),
+                Some(event) = channels.exec.recv() => self.exec_event(event),
+                Some(net) = channels.net.recv() => self.net(net),
+                Some(written) = channels.written.recv() => self.written(written),
+                Some(asked) = channels.asked.recv() => self.asked(asked),
+                _ = terminate.recv() => {
+                    self.log(Level::Message, "the daemon was told to end; services go on for 2 s without it");
+                    self.ended = true;
+                }
+                () = tokio::time::sleep(deadline.min(heartbeat)) => self.step(Input::Tick),
+            }
+            self.give_credit();
+            self.look_after_guard();
+            self.leave();
+        }
+        let _ = std::fs::remove_file(self.paths.api_socket());
+    }
+
+    fn next_deadline(&self) -> Duration {
+        let at = now().moment();
+        self.node.deadline().map_or(Duration::from_secs(1), |deadline: Moment| deadline.since(at))
+    }
+
+    fn heartbeat(&self) -> Duration {
+        let document = self.node.document();
+        document.map_or(Duration::from_millis(500), |document| document.config.timing.heartbeat.min(Duration::from_secs(1)))
+    }
+
+    /// The guard sends real heartbeats only while this loop turns.
+    fn give_credit(&self) {
+        if let Some(guard) = &self.guard {
+            let _ = guard.send(ToGuard::Credit);
+        }
+    }
+
+    pub(crate) fn step(&mut self, input: Input) {
+        let actions = self.node.step(now(), input);
+        self.act(actions);
+        self.follow_document();
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send { to, message } => self.transport.send(self.cluster, to, &message),
+                Action::Persist { id, state } => {
+                    // The thread ends with the process only.
+                    let _ = self.writes.send((id, state));
+                }
+                Action::Guard(wanted) => {
+                    if let Some(guard) = &self.guard {
+                        let _ = guard.send(ToGuard::Wanted(wanted));
+                    }
+                }
+                Action::Resource(action) => {
+                    let first = self.node.document().and_then(|document| document.groups.get(&action.group).cloned());
+                    let probe = first.is_some_and(|placement| placement.reason == Reason::FirstStart);
+                    self.executor.act(action, probe);
+                }
+                Action::Answer { id, outcome } => self.answered(id, outcome),
+                Action::Event(event) => self.record(&event),
+                Action::Host(action) => self.log(Level::Warning, &format!("the policy asks for {action:?}")),
+            }
+        }
+    }
+
+    /// Brings everything around the node in line with the document it keeps.
+    fn follow_document(&mut self) {
+        let Some(document) = self.node.document().cloned() else { return };
+        if document.version == self.configured {
+            return;
+        }
+        self.configured = document.version;
+        if document.revision != self.revision {
+            self.revision = document.revision;
+            self.keep_revision(&document);
+            self.executor.configure(&document.config);
+        }
+        self.connect(&document);
+        self.set_up_guard(&document);
+    }
+
+    fn keep_revision(&self, document: &Document) {
+        let directory = self.paths.lib.join("revisions");
+        let _ = std::fs::create_dir_all(&directory);
+        let path = directory.join(format!("{:08}.toml", document.revision));
+        if !path.exists() {
+            let _ = store::write_text(&path, &hotpair_config::show(&document.config));
+        }
+    }
+
+    fn connect(&mut self, document: &Document) {
+        let me = self.keys.member;
+        let mut targets = BTreeSet::new();
+        let mut listen = BTreeSet::new();
+        for link in &document.config.links {
+            let local = link.addresses.get(&me).copied();
+            listen.extend(local);
+            for (&member, &address) in link.addresses.iter().filter(|(member, _)| **member > me) {
+                targets.insert(Target { member, address, local });
+            }
+        }
+        if let Some(witness) = &document.config.witness {
+            let to = |&address| Target { member: witness.id, address, local: None };
+            targets.extend(witness.addresses.iter().map(to));
+        }
+        self.listeners.listen(&listen);
+        if let Err(error) = self.dialer.targets(&targets) {
+            self.log(Level::Error, &format!("connections cannot be made with this node's keys: {error}"));
+        }
+    }
+
+    fn set_up_guard(&mut self, document: &Document) {
+        let setup = self.setup_for(document);
+        if self.setup.as_ref() != Some(&setup)
+            && let Some(guard) = &self.guard
+        {
+            let _ = guard.send(ToGuard::Setup(Box::new(setup.clone())));
+            self.setup = Some(setup);
+        }
+    }
+
+    fn setup_for(&self, document: &Document) -> Setup {
+        let config = &document.config;
+        let me = self.keys.member;
+        let links = config.links.iter().filter_map(|link| {
+            let peers = link.addresses.iter().filter(|(member, _)| **member != me);
+            Some(LinkSetup {
+                name: link.name.clone(),
+                local: *link.addresses.get(&me)?,
+                peers: peers.map(|(&member, &address)| (member, address)).collect(),
+            })
+        });
+        let groups = config.groups.iter().map(|(name, group)| {
+            let addresses = group.addresses().map(|address| (address.address, address.prefix)).collect();
+            let cgroup = self.cgroup_root.join("groups").join(&name.0);
+            (name.clone(), GateSetup { addresses, cgroup })
+        });
+        Setup {
+            me,
+            boot: self.boot,
+            cluster: self.cluster,
+            key_id: self.keys.heartbeat_key_id,
+            key: self.keys.heartbeat_key.clone(),
+            links: links.collect(),
+            witness: config.witness.as_ref().map(|witness| (witness.id, witness.addresses.clone())),
+            table: std::env::var("HOTPAIR_TABLE").unwrap_or_else(|_| "hotpair".into()),
+            groups: groups.collect(),
+        }
+    }
+
+    fn guard_news(&mut self, news: GuardNews) {
+        match news {
+            GuardNews::Connected { sender, anew } => {
+                if anew && self.guard_lost.is_some() {
+                    self.log(Level::Warning, "the guard had ended and was started anew");
+                }
+                self.guard = Some(sender);
+                self.guard_lost = None;
+                self.setup = None;
+                if let Some(document) = self.node.document().cloned() {
+                    self.set_up_guard(&document);
+                }
+                let actions = self.node.guard_connected(now());
+                self.act(actions);
+            }
+            GuardNews::Said(FromGuard::Event(event)) => self.step(Input::Guard(event)),
+            GuardNews::Said(FromGuard::Links(sights)) => self.sights = sights,
+            GuardNews::Said(FromGuard::Alarm(text)) => self.log(Level::Error, &text),
+            GuardNews::Said(FromGuard::Cleared(text)) => self.log(Level::Cleared, &text),
+            GuardNews::Lost => {
+                self.guard = None;
+                self.guard_lost = Some(tokio::time::Instant::now());
+                self.log(Level::Error, "the guard has ended: starting it anew");
+            }
+        }
+    }
+
+    fn look_after_guard(&mut self) {
+        if self.guard_lost.is_some_and(|since| since.elapsed() >= GUARD_LIMIT) {
+            self.guard_lost = Some(tokio::time::Instant::now());
+            self.log(Level::Error, "there has been no guard for 2 s: nothing is permitted without it");
+            let actions = self.node.guard_restarted(now());
+            self.act(actions);
+        }
+    }
+
+    fn exec_event(&mut self, event: ExecEvent) {
+        match event {
+            ExecEvent::Done { id, result } => self.step(Input::Done { id, result }),
+            ExecEvent::Fact { group, resource, fact } => self.step(Input::Fact { group, resource, fact }),
+            ExecEvent::Log(text) => self.log(Level::Message, &text),
+        }
+    }
+
+    fn net(&mut self, net: Net) {
+        match net {
+            Net::Message { cluster, from, message } => {
+                let member = self.node.document().is_some_and(|d| d.config.members().contains(&from));
+                if cluster == self.cluster && member {
+                    self.step(Input::Message { from, message: *message });
+                }
+            }
+            Net::Join { from, request, reply } => self.join(from, *request, reply),
+            Net::Problem(text) => self.log(Level::Warning, &text),
+        }
+    }
+
+    fn written(&mut self, written: Written) {
+        match written {
+            Written::UpTo(id) => self.step(Input::Persisted(id)),
+            Written::Failing(text) => {
+                self.log(Level::Error, &format!("this node cannot keep its state, so it agrees to nothing: {text}"));
+            }
+        }
+    }
+
+    fn join(&mut self, from: SocketAddr, request: JoinRequest, reply: oneshot::Sender<JoinReply>) {
+        if let Err(refusal) = self.tokens.check(&request.ticket) {
+            self.log(Level::Warning, &format!("{from} tried to join: {refusal}"));
+            let _ = reply.send(JoinReply::Refused(refusal));
+            return;
+        }
+        let Some(document) = self.node.document().cloned() else { return };
+        if matches!(request.step, JoinStep::Look) {
+            let _ = reply.send(join::offer(&document.config));
+            return;
+        }
+        match join::admit(&document.config, &request.step) {
+            Ok((config, member)) => {
+                let witness = matches!(request.step, JoinStep::Witness { .. });
+                let waiting = Waiting::Join { member, witness, reply, ticket: Box::new(request.ticket) };
+                let made_from = document.revision;
+                self.request(Request::Configure { config: Box::new(config), made_from }, false, waiting);
+            }
+            Err(refusal) => {
+                let _ = reply.send(JoinReply::Refused(refusal));
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request, dry_run: bool, waiting: Waiting) {
+        self.next_request += 1;
+        let id = self.next_request;
+        self.waiting.insert(id, waiting);
+        self.step(Input::Request { id, request: Box::new(request), dry_run });
+    }
+
+    /// Passes an operator's request on; the caller gets its outcome.
+    pub(crate) fn operate(&mut self, request: Request, dry_run: bool, reply: oneshot::Sender<Answer>) {
+        self.request(request, dry_run, Waiting::Api(reply));
+    }
+
+    fn answered(&mut self, id: u64, outcome: Outcome) {
+        match self.waiting.remove(&id) {
+            Some(Waiting::Api(reply)) => {
+                let answer = match outcome {
+                    Outcome::Done(text) => Reply::Done(text),
+                    Outcome::Refused(text) => Reply::Refused(text),
+                };
+                let _ = reply.send(answer.into());
+            }
+            Some(Waiting::Join { member, witness, reply, ticket }) => {
+                let _ = reply.send(self.welcome(member, witness, &ticket, outcome));
+            }
+            Some(Waiting::Nobody) | None => {}
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        member: MemberId,
+        witness: bool,
+        ticket: &hotpair_wire::token::Ticket,
+        outcome: Outcome,
+    ) -> JoinReply {
+        if let Outcome::Refused(text) = outcome {
+            return JoinReply::Refused(text);
+        }
+        if let Err(refusal) = self.tokens.redeem(ticket) {
+            return JoinReply::Refused(refusal);
+        }
+        let Some(document) = self.node.document().cloned() else {
+            return JoinReply::Refused("this node has no document: ask again".into());
+        };
+        let heartbeat = (self.keys.heartbeat_key_id, self.keys.heartbeat_key.clone());
+        let issued = self.keys.authority().and_then(|authority| {
+            let authority = authority.ok_or(PkiError::Foreign)?;
+            join::issue(&authority, &document, member, heartbeat, !witness)
+        });
+        match issued {
+            Ok(keys) => JoinReply::Welcome { keys: Box::new(keys), state: Box::new(join::first_state(&document)) },
+            Err(error) => JoinReply::Refused(format!("no keys can be made for it: {error}")),
+        }
+    }
+
+    /// Stops the daemon in good order: its groups are handed over first.
+    pub(crate) fn shut_down(&mut self, leave_services: bool) -> Reply {
+        if leave_services {
+            let disarmed = self.node.document().is_some_and(|document| document.disarmed);
+            if !disarmed {
+                return Reply::Refused(
+                    "services can be left running only while the cluster is disarmed: run `hotpair disarm` first".into(),
+                );
+            }
+            self.ended = true;
+            return Reply::Done("the daemon ends; its services and their addresses stay".into());
+        }
+        self.leaving = Some(tokio::time::Instant::now());
+        let node = self.keys.member;
+        self.request(Request::NodeLeave { node }, false, Waiting::Nobody);
+        Reply::Done("its groups are handed over, then the daemon ends".into())
+    }
+
+    fn leave(&mut self) {
+        let Some(since) = self.leaving else { return };
+        let me = self.keys.member;
+        let free = self.node.document().is_none_or(|document| {
+            document.held_by(me).next().is_none() && document.members.get(&me).is_none_or(|member| member.left)
+        });
+        if free || since.elapsed() >= LEAVE_LIMIT {
+            if let Some(guard) = &self.guard {
+                let _ = guard.send(ToGuard::End);
+            }
+            self.log(Level::Message, "the daemon ends");
+            self.ended = true;
+        }
+    }
+
+    fn log(&mut self, level: Level, text: &str) {
+        let name = self.node.document().map(|document| document.config.name_of(self.keys.member));
+        self.events.add(level_name(level), name, None, text.to_owned());
+    }
+
+    fn record(&mut self, event: &Event) {
+        let Some(document) = self.node.document().cloned() else { return };
+        let config = &document.config;
+        let node = event.node.map(|node| config.name_of(node));
+        let text = event_text(&event.what, config, node.as_deref().unwrap_or(""));
+        let group = event.group.as_ref().map(ToString::to_string);
+        self.events.add(level_name(event.level), node, group, text);
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        crate::calls::answer(self, asked);
+    }
+
+    pub(crate) fn revisions(&self) -> PathBuf {
+        self.paths.lib.join("revisions")
+    }
+
+    pub(crate) fn document(&self) -> Option<Arc<Document>> {
+        self.node.document().cloned()
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Message => "message",
+        Level::Warning => "warning",
+        Level::Error => "error",
+        Level::Cleared => "cleared",
+    }
+}
+
+fn event_text(what: &What, config: &hotpair_core::config::Cluster, node: &str) -> String {
+    match what {
+        What::Leads { term } => format!("{node} leads since term {}", term.0),
+        What::Decided { from, to, reason } => {
+            let name = |member: &Option<MemberId>| member.map(|member| config.name_of(member));
+            let reason = reason.text(config);
+            match (name(from), name(to)) {
+                (Some(from), Some(to)) if from == to => format!("stays on {to}: {reason}"),
+                (Some(from), Some(to)) => format!("moves from {from} to {to}: {reason}"),
+                (None, Some(to)) => format!("given to {to}: {reason}"),
+                (Some(from), None) => format!("taken from {from}: {reason}"),
+                (None, None) => reason,
+            }
+        }
+        What::GroupState { state, detail } if detail.is_empty() => format!("{state} on {node}"),
+        What::GroupState { state, detail } => format!("{state} on {node}: {detail}"),
+        What::MemberUp => format!("{node} is heard"),
+        What::MemberDown { silent } => format!("{node} has not been heard on any link for {} ms", silent.as_millis()),
+        What::MemberRebooted => format!("{node} was restarted"),
+        What::LeaseHeld => format!("{node} holds a lease: a majority of the voters answers it"),
+        What::LeaseLost => format!("{node} has lost its lease: no majority of the voters answers it"),
+        What::VoterRefused { detail } => format!("{node} is not counted as a voter: {detail}"),
+        What::Text(text) => text.clone(),
+    }
+}

@@ -1,0 +1,319 @@
+//! The guard process: one real-time thread, one loop, nothing that waits for anybody.
+
+use super::gates::Gates;
+use super::paths::Paths;
+use super::protocol::{FromGuard, KIND, Setup, ToGuard};
+use hotpair_core::guard::{Guard, GuardAction, GuardIdentity, GuardInput, Promises};
+use hotpair_core::ids::Incarnation;
+use hotpair_core::time::Now;
+use hotpair_host::clock;
+use hotpair_host::durable::{Format, Slots};
+use hotpair_host::rt::{RealTime, enter};
+use hotpair_wire::codec;
+use hotpair_wire::frame::{self, Decoder};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const PROMISES: Format = Format { magic: *b"hpromise", version: 1 };
+const PROMISES_SIZE: usize = 16 * 1024;
+/// Frames to the daemon that it does not read are kept up to this; then the connection is dropped.
+const BACKLOG: usize = 1024 * 1024;
+const FRAME_LIMIT: usize = 512 * 1024;
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the guard is started with; everything else comes from the daemon.
+#[derive(Clone, Debug)]
+pub struct GuardOptions {
+    pub socket: PathBuf,
+    /// Kept under the host's boot id, see [`Setup::boot`].
+    pub promises: PathBuf,
+    /// Cgroups of the groups.
+    pub groups: PathBuf,
+}
+
+/// Reads both clocks.
+#[must_use]
+pub fn now() -> Now {
+    let reading = clock::read();
+    Now { boot_us: reading.boottime_us, raw_us: reading.raw_us }
+}
+
+/// Runs the guard until the daemon ends it.
+///
+/// # Errors
+/// Its socket cannot be opened.
+pub fn run(options: GuardOptions) -> Result<(), std::io::Error> {
+    for warning in enter(RealTime::default()) {
+        eprintln!("guard: {warning}");
+    }
+    let _ = std::fs::remove_file(&options.socket);
+    let listener = UnixListener::bind(&options.socket)?;
+    listener.set_nonblocking(true)?;
+    let mut process = Process {
+        run: Incarnation(now().boot_us),
+        options,
+        listener,
+        daemon: None,
+        core: None,
+        gates: Gates::new(),
+        looked: Instant::now(),
+        gate_broken: false,
+        ended: false,
+    };
+    while !process.ended {
+        process.turn();
+    }
+    Ok(())
+}
+
+struct Process {
+    options: GuardOptions,
+    run: Incarnation,
+    listener: UnixListener,
+    daemon: Option<Daemon>,
+    core: Option<Core>,
+    gates: Gates,
+    looked: Instant,
+    gate_broken: bool,
+    ended: bool,
+}
+
+/// There once the daemon has said who we are.
+struct Core {
+    setup: Setup,
+    guard: Guard,
+    paths: Paths,
+    promises: Slots,
+}
+
+struct Daemon {
+    stream: UnixStream,
+    decoder: Decoder,
+    unsent: Vec<u8>,
+}
+
+impl Process {
+    fn turn(&mut self) {
+        self.wait();
+        self.accept();
+        self.hear_daemon();
+        let datagrams = self.core.as_mut().map(|core| core.paths.receive()).unwrap_or_default();
+        for datagram in datagrams {
+            self.step(GuardInput::Datagram(Box::new(datagram)));
+        }
+        self.step(GuardInput::Tick);
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.look_around();
+        }
+        self.flush();
+    }
+
+    fn wait(&self) {
+        let deadline = self.core.as_ref().and_then(|core| core.guard.deadline(now()));
+        let due = deadline.map_or(LOOK_EVERY, |moment| moment.since(now().moment()));
+        let millis = due.min(LOOK_EVERY).as_micros().div_ceil(1000);
+        let timeout = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::try_from(millis.min(999)).unwrap_or(999) * 1_000_000,
+        };
+        let mut waits = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        if let Some(daemon) = &self.daemon {
+            let writing = if daemon.unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            waits.push(PollFd::new(&daemon.stream, PollFlags::IN | writing));
+        }
+        if let Some(core) = &self.core {
+            waits.extend(core.paths.sockets().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        }
+        let _ = poll(&mut waits, Some(&timeout));
+    }
+
+    /// The newest daemon is the one that counts.
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if stream.set_nonblocking(true).is_ok() {
+                self.daemon = Some(Daemon { stream, decoder: Decoder::new(FRAME_LIMIT), unsent: Vec::new() });
+            }
+        }
+    }
+
+    fn hear_daemon(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let mut messages = Vec::new();
+        let mut gone = false;
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match daemon.stream.read(&mut buffer) {
+                Ok(0) => {
+                    gone = true;
+                    break;
+                }
+                Ok(length) => {
+                    let mut chunk = &buffer[..length];
+                    while let Ok(Some(frame)) = daemon.decoder.advance(&mut chunk) {
+                        messages.extend(codec::decode::<ToGuard>(&frame.payload).ok());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    gone = true;
+                    break;
+                }
+            }
+        }
+        for message in messages {
+            self.told(message);
+        }
+        if gone {
+            self.daemon = None;
+            self.step(GuardInput::DaemonGone);
+        }
+    }
+
+    fn told(&mut self, message: ToGuard) {
+        match message {
+            ToGuard::Setup(setup) => self.set_up(*setup),
+            ToGuard::Wanted(wanted) => self.step(GuardInput::Wanted(wanted)),
+            ToGuard::Credit => self.step(GuardInput::Credit),
+            ToGuard::End => {
+                self.gates.remove();
+                self.ended = true;
+            }
+        }
+    }
+
+    fn set_up(&mut self, setup: Setup) {
+        if let Err(error) = self.gates.set_up(&setup, &self.options.groups) {
+            self.alarm(format!("the gate cannot be set up: {error}"));
+            // Without a gate nothing may be permitted: no core, no lease.
+            return;
+        }
+        if let Some(core) = &mut self.core
+            && core.setup.boot == setup.boot
+            && core.setup.me == setup.me
+        {
+            core.setup = setup.clone();
+            for problem in core.paths.change(setup) {
+                self.alarm(problem);
+            }
+            return;
+        }
+        match self.begin(setup) {
+            Ok(problems) => problems.into_iter().for_each(|problem| self.alarm(problem)),
+            Err(problem) => self.alarm(problem),
+        }
+    }
+
+    fn begin(&mut self, setup: Setup) -> Result<Vec<String>, String> {
+        let (promises, saved) = self.recall(&setup)?;
+        let (paths, problems) = Paths::open(setup.clone())?;
+        let identity = GuardIdentity { me: setup.me, boot: setup.boot, run: self.run };
+        let guard = Guard::restore(identity, saved, now());
+        self.core = Some(Core { setup, guard, paths, promises });
+        Ok(problems)
+    }
+
+    /// The promises of this host boot, if there are any to be trusted.
+    fn recall(&self, setup: &Setup) -> Result<(Slots, Option<Promises>), String> {
+        let path = &self.options.promises;
+        let fresh = || Slots::create(path, PROMISES, PROMISES_SIZE).map_err(|error| error.to_string());
+        let Ok((slots, Some(bytes))) = Slots::open(path, PROMISES, PROMISES_SIZE) else {
+            return Ok((fresh()?, None));
+        };
+        match codec::decode::<(hotpair_core::ids::HostBoot, Promises)>(&bytes) {
+            Ok((boot, promises)) if boot == setup.boot => Ok((slots, Some(promises))),
+            _ => Ok((fresh()?, None)),
+        }
+    }
+
+    fn step(&mut self, input: GuardInput) {
+        let Some(core) = &mut self.core else { return };
+        let actions = core.guard.step(now(), input);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: GuardAction) {
+        let Some(core) = &mut self.core else { return };
+        match action {
+            GuardAction::Send { to, datagram } => core.paths.send(to, &datagram),
+            GuardAction::SavePromises => {
+                let bytes = codec::encode(&(core.setup.boot, core.guard.promises()));
+                if let Err(error) = core.promises.write(&bytes) {
+                    // A promise that is not kept must not be given.
+                    eprintln!("guard: promises cannot be kept ({error}): ending");
+                    self.ended = true;
+                    std::process::exit(3);
+                }
+            }
+            GuardAction::Cut { group } => {
+                if let Err(error) = self.gates.cut(&group) {
+                    // What is shown from here on says that the group is cut. If that cannot be done,
+                    // this process must not say it: the gate's own deadline does the rest.
+                    eprintln!("guard: {group} cannot be cut ({error}): ending");
+                    std::process::exit(4);
+                }
+            }
+            GuardAction::Open { group, until } => {
+                let opened = self.gates.open(&group, until);
+                let broken = opened.is_err();
+                if let Err(error) = opened
+                    && !self.gate_broken
+                {
+                    self.alarm(format!("the gate of {group} cannot be opened: {error}"));
+                }
+                self.gate_broken = broken;
+            }
+            GuardAction::Event(event) => self.tell(&FromGuard::Event(event)),
+        }
+    }
+
+    fn look_around(&mut self) {
+        match self.gates.mend() {
+            Ok(false) => {}
+            Ok(true) => self.alarm(
+                "the gate's nftables tables had been removed by somebody (`nft flush ruleset`?): put back".into(),
+            ),
+            Err(error) => self.alarm(format!("the gate is damaged and cannot be put back: {error}")),
+        }
+        if let Some(core) = &mut self.core {
+            core.paths.retry();
+            let sights = core.paths.sights();
+            self.tell(&FromGuard::Links(sights));
+        }
+    }
+
+    fn alarm(&mut self, text: String) {
+        self.tell(&FromGuard::Alarm(text));
+    }
+
+    fn tell(&mut self, message: &FromGuard) {
+        let Some(daemon) = &mut self.daemon else { return };
+        if let Ok(bytes) = frame::encode(KIND, &codec::encode(message), FRAME_LIMIT) {
+            daemon.unsent.extend(bytes);
+        }
+        if daemon.unsent.len() > BACKLOG {
+            self.daemon = None;
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        while !daemon.unsent.is_empty() {
+            match daemon.stream.write(&daemon.unsent) {
+                Ok(0) => break,
+                Ok(length) => {
+                    daemon.unsent.drain(..length);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // A lost connection shows when it is read.
+                Err(_) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What daemon and guard say to each other over the guard's Unix socket: frames of `hotpair-wire`
+//! with postcard inside. Both are of the same build, so there is no version to negotiate; a guard
+//! of another build is replaced by the daemon when it starts.
+
+use hotpair_core::guard::{GuardEvent, Wanted};
+use hotpair_core::ids::{GroupId, HostBoot, MemberId};
+use hotpair_wire::seal::SealKey;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Frame kind of everything on this socket.
+pub const KIND: u8 = 1;
+
+/// Path number of datagrams to and from the witness; links are numbered from 0.
+pub const WITNESS_PATH: u8 = 200;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToGuard {
+    /// Where and with what keys to talk; repeated when it changes.
+    Setup(Box<Setup>),
+    Wanted(Box<Wanted>),
+    /// The decision loop is alive.
+    Credit,
+    /// Close every gate and end: the daemon stops in good order.
+    End,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum FromGuard {
+    Event(GuardEvent),
+    Links(Vec<LinkSight>),
+    /// For the event log: something is wrong with the guard's surroundings.
+    Alarm(String),
+    /// It was set right again.
+    Cleared(String),
+}
+
+/// Everything outside the pure guard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    pub me: MemberId,
+    pub boot: HostBoot,
+    pub cluster: u64,
+    pub key_id: u8,
+    pub key: SealKey,
+    pub links: Vec<LinkSetup>,
+    pub witness: Option<(MemberId, Vec<SocketAddr>)>,
+    /// Name of the nftables tables.
+    pub table: String,
+    pub groups: BTreeMap<GroupId, GateSetup>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSetup {
+    pub name: String,
+    pub local: SocketAddr,
+    pub peers: BTreeMap<MemberId, SocketAddr>,
+}
+
+/// What is cut when a group is: packets of its addresses, and its processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateSetup {
+    pub addresses: Vec<(IpAddr, u8)>,
+    pub cgroup: PathBuf,
+}
+
+/// How a member is heard over one link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSight {
+    pub member: MemberId,
+    /// Link number, or [`WITNESS_PATH`].
+    pub path: u8,
+    /// Since the last beat or answer over this link; `None`: never heard.
+    pub silent_ms: Option<u64>,
+    /// Of the last hundred beats the member sent, how many did not come over this link.
+    pub lost_of_100: u8,
+    pub round_trip_us: Option<u64>,
+}

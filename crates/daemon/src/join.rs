@@ -1,0 +1,348 @@
+//! How a cluster begins (`init`) and grows (`join`): keys, numbers, addresses, the first document.
+//!
+//! A joining member knows the fingerprint of the cluster's authority from its token, so it talks to
+//! the right cluster; the token's secret, sent inside that connection, is good for one member. It
+//! first looks (which links are there?), then joins with an address for each link.
+
+use crate::paths::Paths;
+use crate::store::{self, Keys, StoreError};
+use crate::transport::{FRAME_LIMIT, JOIN, JOIN_REPLY, read_frame};
+use hotpair_core::config::{Cluster, Node, Witness};
+use hotpair_core::document::Document;
+use hotpair_core::ids::{ClusterId, MemberId};
+use hotpair_core::node::Durable;
+use hotpair_wire::codec;
+use hotpair_wire::frame;
+use hotpair_wire::pki::{self, ClusterCa, PkiError};
+use hotpair_wire::seal::SealKey;
+use hotpair_wire::token::{Ticket, Token, TokenError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// The first witness's member number; nodes count from 1.
+pub const FIRST_WITNESS: u8 = 200;
+const LIMIT: Duration = Duration::from_secs(20);
+const KEY_ID: u8 = 1;
+
+/// From a machine that has a token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinRequest {
+    pub ticket: Ticket,
+    pub step: JoinStep,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum JoinStep {
+    /// What is there to join? Does not use the token up.
+    Look,
+    Node { name: String, description: String, addresses: BTreeMap<String, SocketAddr> },
+    Witness { name: String, addresses: Vec<SocketAddr> },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum JoinReply {
+    Cluster { name: String, links: Vec<LinkOffer> },
+    Welcome { keys: Box<Keys>, state: Box<Durable> },
+    Refused(String),
+}
+
+/// A link, and where its nodes are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LinkOffer {
+    pub name: String,
+    pub nodes: BTreeMap<String, SocketAddr>,
+}
+
+/// Why a member could not begin or join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("keys: {0}")]
+    Keys(#[from] PkiError),
+    #[error("no node of the cluster could be reached at {addresses} ({last}): does its daemon run, and does a firewall let TCP port 14338 pass?")]
+    Unreachable { addresses: String, last: String },
+    #[error("{0}")]
+    Refused(String),
+    #[error("the node at {0} closed the connection before it answered: look at its log")]
+    Silent(SocketAddr),
+    #[error(
+        "this machine has no address in the network of link `{link}` (nodes there: {nodes}): give one with `--address {link}=IP`"
+    )]
+    NoAddress { link: String, nodes: String },
+    #[error("the cluster has no link `{link}`; its links are: {links}")]
+    NoSuchLink { link: String, links: String },
+    #[error("no random numbers are to be had from the kernel")]
+    Random,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Makes this machine the first node of a cluster. `config` has exactly one node, number 1.
+///
+/// # Errors
+/// The machine belongs to a cluster already, or its files cannot be written.
+pub fn init(paths: &Paths, mut config: Cluster) -> Result<Document, JoinError> {
+    paths.make()?;
+    let authority = ClusterCa::generate(&config.name)?;
+    config.id = ClusterId(authority.cluster().0);
+    let document = Document::first(config);
+    let me = MemberId(1);
+    let random = ring::rand::SystemRandom::new();
+    let heartbeat_key = SealKey::generate(&random).map_err(|_| JoinError::Random)?;
+    let keys = issue(&authority, &document, me, (KEY_ID, heartbeat_key), true)?;
+    store::enrol(paths, &keys, &first_state(&document))?;
+    Ok(document)
+}
+
+/// What a new member starts with: the document that names it, and no vote.
+#[must_use]
+pub fn first_state(document: &Document) -> Durable {
+    Durable {
+        term: document.version.term,
+        vote: None,
+        longest_lease: document.config.timing.lease,
+        document: Some(Arc::new(document.clone())),
+        floors: BTreeMap::new(),
+    }
+}
+
+/// Keys for `member` of the document.
+///
+/// # Errors
+/// The authority's key is damaged.
+pub fn issue(
+    authority: &ClusterCa,
+    document: &Document,
+    member: MemberId,
+    heartbeat: (u8, SealKey),
+    with_authority: bool,
+) -> Result<Keys, PkiError> {
+    let name = document.config.name_of(member);
+    let identity = authority.issue(&name, member.0, &[])?;
+    Ok(Keys {
+        member,
+        certificates: identity.certificates_pem(),
+        key: identity.key_pem(),
+        authority: with_authority.then(|| (authority.certificate_pem(), authority.key_pem())),
+        heartbeat_key_id: heartbeat.0,
+        heartbeat_key: heartbeat.1,
+    })
+}
+
+/// What a token's bearer may see before it joins.
+#[must_use]
+pub fn offer(config: &Cluster) -> JoinReply {
+    let links = config.links.iter().map(|link| LinkOffer {
+        name: link.name.clone(),
+        nodes: link.addresses.iter().map(|(&node, &address)| (config.name_of(node), address)).collect(),
+    });
+    JoinReply::Cluster { name: config.name.clone(), links: links.collect() }
+}
+
+/// The configuration with the new member, and its number.
+///
+/// # Errors
+/// The text says why it cannot join like this, and what to do.
+pub fn admit(config: &Cluster, step: &JoinStep) -> Result<(Cluster, MemberId), String> {
+    let mut next = config.clone();
+    match step {
+        JoinStep::Look => Err("nothing was asked for".into()),
+        JoinStep::Node { name, description, addresses } => {
+            if config.node_named(name).is_some() {
+                return Err(format!("a node named `{name}` is in the cluster already: choose another with `--name`, or remove the old one with `hotpair node remove {name}`"));
+            }
+            let number = config.nodes.keys().map(|id| id.0).max().unwrap_or(0) + 1;
+            if number >= FIRST_WITNESS {
+                return Err("the cluster has used up its node numbers".into());
+            }
+            let id = MemberId(number);
+            for link in &mut next.links {
+                let address = addresses.get(&link.name).ok_or_else(|| format!("no address for link `{}`", link.name))?;
+                if let Some((taken, _)) = link.addresses.iter().find(|(_, used)| used.ip() == address.ip()) {
+                    return Err(format!("{} on link `{}` belongs to {}", address.ip(), link.name, config.name_of(*taken)));
+                }
+                link.addresses.insert(id, *address);
+            }
+            next.nodes.insert(id, Node { name: name.clone(), description: description.clone() });
+            Ok((next, id))
+        }
+        JoinStep::Witness { name, addresses } => {
+            if let Some(old) = &config.witness {
+                return Err(format!("the cluster has a witness already, {}: take it out of the configuration first", old.name));
+            }
+            let id = MemberId(FIRST_WITNESS);
+            next.witness = Some(Witness { id, name: name.clone(), addresses: addresses.clone() });
+            Ok((next, id))
+        }
+    }
+}
+
+/// A connection that a token opened.
+pub struct Joining {
+    token: Token,
+}
+
+impl Joining {
+    /// # Errors
+    /// The token is mistyped or cut off.
+    pub fn with(token: &str) -> Result<Self, JoinError> {
+        Ok(Self { token: Token::parse(token)? })
+    }
+
+    /// Is it a token for a witness?
+    #[must_use]
+    pub fn is_for_witness(&self) -> bool {
+        self.token.kind() == hotpair_wire::token::Kind::Witness
+    }
+
+    /// Asks a node of the cluster, trying each address of the token.
+    ///
+    /// # Errors
+    /// No node could be reached, or it refused.
+    pub async fn ask(&self, step: JoinStep) -> Result<JoinReply, JoinError> {
+        let mut last = String::new();
+        for &address in self.token.addresses() {
+            match tokio::time::timeout(LIMIT, self.ask_at(address, step.clone())).await {
+                Ok(Ok(JoinReply::Refused(text))) => return Err(JoinError::Refused(text)),
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(error)) => last = error.to_string(),
+                Err(_) => last = "no answer within 20 s".into(),
+            }
+        }
+        let addresses = self.token.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Err(JoinError::Unreachable { addresses, last })
+    }
+
+    async fn ask_at(&self, address: SocketAddr, step: JoinStep) -> Result<JoinReply, JoinError> {
+        let connector = TlsConnector::from(pki::join_config(&self.token)?);
+        let stream = tokio::time::timeout(Duration::from_secs(3), TcpStream::connect(address))
+            .await
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        let mut stream = connector.connect(self.token.server_name()?, stream).await?;
+        let request = JoinRequest { ticket: self.token.ticket(), step };
+        let bytes = frame::encode(JOIN, &codec::encode(&request), FRAME_LIMIT).map_err(std::io::Error::other)?;
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        let answer = read_frame(&mut stream).await.filter(|frame| frame.kind == JOIN_REPLY);
+        let answer = answer.ok_or(JoinError::Silent(address))?;
+        codec::decode(&answer.payload).map_err(|_| JoinError::Silent(address))
+    }
+}
+
+/// Joins this machine to the token's cluster as a node.
+///
+/// # Errors
+/// The machine is a member already, no node answers, a link has no address here, or the cluster
+/// refuses; nothing is left behind then.
+pub async fn join_node(
+    paths: &Paths,
+    token: &str,
+    name: &str,
+    given: &BTreeMap<String, SocketAddr>,
+) -> Result<String, JoinError> {
+    if store::enrolled(paths) {
+        return Err(StoreError::Joined(paths.lib.join("keys")).into());
+    }
+    paths.make()?;
+    let joining = Joining::with(token)?;
+    let JoinReply::Cluster { name: cluster, links } = joining.ask(JoinStep::Look).await? else {
+        return Err(JoinError::Refused("the cluster answered something else than was asked".into()));
+    };
+    let addresses = pair_links(&links, given, &own_addresses()?)?;
+    let step = JoinStep::Node { name: name.to_owned(), description: String::new(), addresses };
+    enrol(paths, joining.ask(step).await?)?;
+    Ok(cluster)
+}
+
+/// Writes what a welcome brought.
+///
+/// # Errors
+/// The files cannot be written.
+pub fn enrol(paths: &Paths, reply: JoinReply) -> Result<(), JoinError> {
+    let JoinReply::Welcome { keys, state } = reply else {
+        return Err(JoinError::Refused("the cluster answered something else than was asked".into()));
+    };
+    Ok(store::enrol(paths, &keys, &state)?)
+}
+
+fn own_addresses() -> Result<Vec<(IpAddr, u8)>, JoinError> {
+    let mut netlink = hotpair_host::net::netlink::Netlink::open().map_err(std::io::Error::other)?;
+    let found = netlink.addresses().map_err(std::io::Error::other)?;
+    Ok(found.into_iter().filter(|a| !a.address.is_loopback()).map(|a| (a.address, a.prefix)).collect())
+}
+
+/// An address of this machine for every link: the given one, or the one in the same network.
+fn pair_links(
+    links: &[LinkOffer],
+    given: &BTreeMap<String, SocketAddr>,
+    own: &[(IpAddr, u8)],
+) -> Result<BTreeMap<String, SocketAddr>, JoinError> {
+    if let Some(link) = given.keys().find(|name| !links.iter().any(|link| link.name == **name)) {
+        let links = links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(JoinError::NoSuchLink { link: link.clone(), links });
+    }
+    let mut paired = BTreeMap::new();
+    for link in links {
+        let found = given.get(&link.name).copied().or_else(|| {
+            let peer = link.nodes.values().next()?;
+            let near = own.iter().find(|(address, prefix)| same_network(*address, peer.ip(), *prefix))?;
+            Some(SocketAddr::new(near.0, peer.port()))
+        });
+        let nodes = || link.nodes.iter().map(|(name, at)| format!("{name} {}", at.ip())).collect::<Vec<_>>().join(", ");
+        let address = found.ok_or_else(|| JoinError::NoAddress { link: link.name.clone(), nodes: nodes() })?;
+        paired.insert(link.name.clone(), address);
+    }
+    Ok(paired)
+}
+
+fn same_network(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    same_family && (prefix == 0 || (bits(a) ^ bits(b)).leading_zeros() >= u32::from(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(name: &str, peer: &str) -> LinkOffer {
+        let peer = peer.parse().expect("an address");
+        LinkOffer { name: name.into(), nodes: BTreeMap::from([("node1".to_owned(), peer)]) }
+    }
+
+    #[test]
+    fn pairs_each_link_with_the_own_address_in_its_network() {
+        let links = [offer("lan", "10.1.1.11:14338"), offer("hb", "10.1.2.11:14339")];
+        let own = [("10.1.2.12".parse().expect("ip"), 24), ("10.1.1.12".parse().expect("ip"), 24)];
+        let paired = pair_links(&links, &BTreeMap::new(), &own).expect("both are near");
+        assert_eq!(paired["lan"], "10.1.1.12:14338".parse().expect("an address"));
+        assert_eq!(paired["hb"], "10.1.2.12:14339".parse().expect("an address"));
+    }
+
+    #[test]
+    fn a_link_without_an_address_here_is_named() {
+        let error = pair_links(&[offer("lan", "10.1.1.11:14338")], &BTreeMap::new(), &[]).expect_err("none is near");
+        assert!(error.to_string().contains("--address lan=IP"), "{error}");
+    }
+
+    #[test]
+    fn networks_are_compared_by_prefix_and_family() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("ip");
+        assert!(same_network(ip("10.1.1.12"), ip("10.1.1.250"), 24));
+        assert!(!same_network(ip("10.1.1.12"), ip("10.1.2.12"), 24));
+        assert!(!same_network(ip("10.1.1.12"), ip("fd00::1"), 0));
+        assert!(same_network(ip("fd00::1"), ip("fd00::2"), 64));
+    }
+}
