@@ -332,19 +332,12 @@ async fn serve(transport: Transport, acceptor: TlsAcceptor, stream: TcpStream, f
         Some(Some(member)) => transport.converse((member.cluster.0, MemberId(member.id)), stream).await,
         Some(None) => transport.problem(format!("{from} showed a certificate of no member")),
         None => {
-            let cluster = session.server_name().and_then(cluster_named).unwrap_or_default();
-            serve_join(&transport, cluster, stream, from).await;
+            serve_join(&transport, stream, from).await;
         }
     }
 }
 
-/// The cluster in a name of [`pki::server_name`]: `m1.c0123456789abcdef.…`.
-fn cluster_named(name: &str) -> Option<u64> {
-    let digits = |part: &str| part.strip_prefix('c').filter(|digits| digits.len() == 16).map(str::to_owned);
-    name.split('.').find_map(digits).and_then(|digits| u64::from_str_radix(&digits, 16).ok())
-}
-
-async fn serve_join<S: AsyncRead + AsyncWrite + Unpin>(transport: &Transport, cluster: u64, mut stream: S, from: SocketAddr) {
+async fn serve_join<S: AsyncRead + AsyncWrite + Unpin>(transport: &Transport, mut stream: S, from: SocketAddr) {
     let Ok(Some(frame)) = tokio::time::timeout(HANDSHAKE_LIMIT, read_frame(&mut stream)).await else { return };
     if frame.kind != JOIN {
         return;

@@ -1,0 +1,21 @@
+# The two commands of the README; everything else is `cargo xtask`.
+.PHONY: demo test build setup clean
+SHELL := /bin/bash
+
+# Installs what building and testing need on a fresh Debian or Ubuntu machine.
+setup:
+	@scripts/setup
+
+build: setup
+	cargo build --release --bin hotpair
+
+# A two-node cluster with witness, application and client on this machine; a power cut; the takeover.
+demo: build
+	@scripts/demo
+
+# All tests. Long runs have commands of their own: see CONTRIBUTING.md.
+test: setup
+	@scripts/test
+
+clean:
+	cargo clean
