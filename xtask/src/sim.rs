@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Lines of the trace printed for a failing seed.
 const TAIL: usize = 60;
 
+/// Lines of a whole trace; of a longer one the newest are kept.
+const MOST_LINES: usize = 300_000;
+
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
 pub struct Sim {
@@ -66,15 +69,16 @@ impl Sim {
     fn replay(&self, seed: u64) -> Result<ExitCode> {
         planted::plant_number(self.plant)?;
         let plan = Plan::draw(seed);
-        let outcome = plan.run(true);
+        let lines = if self.trace { MOST_LINES } else { TAIL };
+        let outcome = plan.run(lines);
         let Some(violation) = &outcome.violation else {
-            print_trace(&outcome, if self.trace { usize::MAX } else { 0 });
+            print_trace(&outcome, if self.trace { lines } else { 0 });
             println!("seed {seed}: {} s simulated, nothing violated", outcome.simulated_us / 1_000_000);
             return Ok(ExitCode::SUCCESS);
         };
         let (plan, outcome) = if self.shrink {
             let smaller = plan.shrink(violation.rule, 300);
-            let outcome = smaller.run(true);
+            let outcome = smaller.run(lines);
             (smaller, outcome)
         } else {
             (plan, outcome.clone())
@@ -83,7 +87,7 @@ impl Sim {
         for (at, fault) in &plan.faults {
             println!("  {:>10.6} s  {fault:?}", to_seconds(*at));
         }
-        print_trace(&outcome, if self.trace { usize::MAX } else { TAIL });
+        print_trace(&outcome, lines);
         print_violation(seed, &outcome);
         Ok(ExitCode::FAILURE)
     }
@@ -115,7 +119,7 @@ impl Sim {
                 return;
             }
             let begun = Instant::now();
-            let outcome = Plan::draw(seed).run(false);
+            let outcome = Plan::draw(seed).run(0);
             let took = begun.elapsed();
             let Ok(mut tally) = tally.lock() else { return };
             tally.seeds += 1;
@@ -152,7 +156,7 @@ impl Sim {
         };
         println!("{} seeds failed", tally.failed.len());
         planted::plant_number(self.plant)?;
-        let outcome = Plan::draw(seed).run(true);
+        let outcome = Plan::draw(seed).run(TAIL);
         print_trace(&outcome, TAIL);
         print_violation(seed, &outcome);
         Ok(ExitCode::FAILURE)

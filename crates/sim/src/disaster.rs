@@ -253,7 +253,7 @@ impl World {
         if self.hosts[host].disk.writing.is_some() {
             self.queue.push(now + 1_000, Event::Written { host, power });
         }
-        self.queue.push(now, Event::Thaw { host });
+        self.thaw(host);
         if member {
             self.queue.push(now + 1, Event::PowerOn { host });
             self.queue.push(now + 2, Event::StartGuard { host, power });

@@ -10,7 +10,7 @@ use hotpair_core::document::{Document, Goal, Pin};
 use hotpair_core::ids::{GroupId, MemberId};
 use hotpair_core::node::Input;
 use hotpair_core::request::{Outcome, Request, Scope};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Requests that are not answered yet.
@@ -314,8 +314,10 @@ pub fn unsettled(world: &World) -> Option<String> {
     if document.voters.next.is_some() || document.voters.now != document.config.voters() {
         return Some(format!("the voters are {:?}", document.voters));
     }
-    let mut leaders = 0;
-    for member in document.config.members() {
+    let mut leaders = BTreeSet::new();
+    let nodes = document.config.nodes.keys().copied();
+    // A witness without a vote is left alone until it gets one.
+    for member in nodes.chain(document.voters.all()) {
         let host = &world.hosts[cluster::host_of(member)];
         if !host.on || host.node.it.is_none() || host.guard.it.is_none() {
             return Some(format!("{member} is not up"));
@@ -327,10 +329,12 @@ pub fn unsettled(world: &World) -> Option<String> {
         if host.committed != document.version {
             return Some(format!("{member} knows {} to be committed, not {}", host.committed, document.version));
         }
-        leaders += usize::from(host.wanted.as_ref().is_some_and(|wanted| wanted.leads));
+        if host.wanted.as_ref().is_some_and(|wanted| wanted.leads) {
+            leaders.insert(member);
+        }
     }
-    if leaders != 1 {
-        return Some(format!("{leaders} members lead"));
+    if leaders.len() != 1 {
+        return Some(format!("{leaders:?} lead"));
     }
     document.config.groups.keys().find_map(|group| group_unsettled(world, document, group))
 }

@@ -89,7 +89,7 @@ pub fn hunt(case: &Case, from: u64, jobs: usize) -> Option<Catch> {
                     if seed >= end.load(Ordering::Relaxed) {
                         return;
                     }
-                    let Some(violation) = Plan::draw(seed).run(false).violation else { continue };
+                    let Some(violation) = Plan::draw(seed).run(0).violation else { continue };
                     end.fetch_min(seed, Ordering::Relaxed);
                     let Ok(mut best) = caught.lock() else { return };
                     if best.is_none_or(|best| seed < best.seed) {

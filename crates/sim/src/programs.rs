@@ -52,9 +52,11 @@ impl World {
             part.change += 1;
             self.done_in(host, 100, earlier, Err("replaced by another order".into()));
         }
+        let part_is_down = self.hosts[host].parts.get(&name).is_some_and(|part| part.state == PartState::Down);
         match action.work {
             Work::Start => self.begin_start(host, &name, &resource, action.id, action.epoch),
             Work::Stop => self.begin_stop(host, &name, &resource, action.id),
+            Work::Kill if part_is_down => self.done_in(host, 300, action.id, Ok(())),
             Work::Kill => self.enter(host, &name, PartState::Stopping, Some((action.id, Work::Kill)), 3_000, true),
             Work::Check => {}
         }
@@ -197,6 +199,11 @@ impl World {
         } else if process && was == PartState::Up {
             let (group, resource) = name.clone();
             let fact = ResourceFact::Exited { epoch, detail: why.to_owned() };
+            self.tell_node_in(host, 400, Input::Fact { group, resource, fact });
+        } else if was == PartState::Up {
+            // The host watches its addresses: one that somebody removed is seen at once.
+            let (group, resource) = name.clone();
+            let fact = ResourceFact::Detected { running: false, detail: why.to_owned() };
             self.tell_node_in(host, 400, Input::Fact { group, resource, fact });
         }
     }

@@ -49,13 +49,13 @@ impl Plan {
         Self { seed, cluster, machines, phase_us, faults }
     }
 
-    /// Runs it.
+    /// Runs it, keeping at most `trace` lines of trace.
     #[must_use]
-    pub fn run(&self, trace: bool) -> Outcome {
+    pub fn run(&self, trace: usize) -> Outcome {
         quiet_panics();
         let mut world = World::new(&self.cluster, &self.machines, self.seed);
-        if trace {
-            world.keep_trace();
+        if trace > 0 {
+            world.keep_trace(trace);
         }
         let run = catch_unwind(AssertUnwindSafe(|| self.play(&mut world)));
         if run.is_err() {
@@ -107,7 +107,7 @@ impl Plan {
     /// A plan with fewer faults that breaks the same promise; at most `tries` runs are spent.
     #[must_use]
     pub fn shrink(&self, rule: Rule, tries: usize) -> Self {
-        let fails = |plan: &Self| plan.run(false).violation.is_some_and(|broken| broken.rule == rule);
+        let fails = |plan: &Self| plan.run(0).violation.is_some_and(|broken| broken.rule == rule);
         let mut best = self.clone();
         let mut left = tries;
         let mut chunk = best.faults.len().div_ceil(2).max(1);

@@ -3,8 +3,9 @@
 use crate::check::Rule;
 use crate::cluster::member;
 use crate::fault::Trigger;
-use crate::host::Gate;
+use crate::host::{Gate, PartState};
 use crate::world::{Event, World, note};
+use hotpair_core::group::ResourceFact;
 use hotpair_core::guard::{GuardAction, GuardInput, Wanted};
 use hotpair_core::ids::{MemberId, Version};
 use hotpair_core::message::{Datagram, Message};
@@ -95,6 +96,14 @@ impl World {
         match input {
             Input::Tick | Input::Guard(hotpair_core::guard::GuardEvent::Heard(_)) => {}
             Input::Guard(hotpair_core::guard::GuardEvent::VoterHeard { .. }) => {}
+            Input::Fact { fact: ResourceFact::Verdict { problems }, .. } if problems.is_empty() => {}
+            Input::Fact { group, resource, fact: ResourceFact::Detected { running, .. } } => {
+                let part = self.hosts[host].parts.get(&(group.clone(), resource.clone()));
+                let up = part.is_some_and(|part| part.state == PartState::Up);
+                if up != *running {
+                    note!(self, "m{} <- {group}/{resource} detected running {running}", host + 1);
+                }
+            }
             Input::Message { from, message: Message::Offer { term, document, committed } } => {
                 let version = document.version;
                 note!(self, "m{} <- {from} offer {version} in {term}, committed {committed}", host + 1);
@@ -296,7 +305,15 @@ impl World {
             || load.messages > MESSAGES_PER_SECOND
             || load.datagrams > STEPS_PER_SECOND;
         if too_much {
-            self.violated(Rule::BoundedWork, format!("m{}: {load:?}", host + 1));
+            let it = &self.hosts[host];
+            let now = it.now(now_us);
+            let (guard, node) = (it.guard.it.as_ref(), it.node.it.as_ref());
+            let due = (guard.and_then(|guard| guard.deadline(now)), node.and_then(|node| node.deadline()));
+            if let Some(node) = node {
+                note!(self, "m{} {node:#?}", host + 1);
+            }
+            let text = format!("m{}: {load:?}, at {now:?} guard and node are due {due:?}", host + 1);
+            self.violated(Rule::BoundedWork, text);
         }
     }
 }

@@ -18,9 +18,6 @@ use std::sync::Arc;
 /// Way of a message between the daemon and the guard of one host, in microseconds.
 const LOCAL_US: u64 = 40;
 
-/// Lines kept of a trace.
-const TRACE_LINES: usize = 3_000;
-
 /// Something that is about to happen.
 #[derive(Debug)]
 pub enum Event {
@@ -72,6 +69,8 @@ pub struct World {
     /// The resources that are active may have changed since the last check.
     pub touched: bool,
     pub trace: Option<VecDeque<String>>,
+    /// Newest lines kept of the trace.
+    trace_lines: usize,
     pub events: u64,
     pub groups: Vec<GroupId>,
 }
@@ -117,6 +116,7 @@ impl World {
             waiting: Vec::new(),
             touched: false,
             trace: None,
+            trace_lines: 0,
             events: 0,
             groups: (0..cluster.groups.len()).map(group_id).collect(),
         };
@@ -140,15 +140,16 @@ impl World {
         });
     }
 
-    /// Keeps a trace from now on.
-    pub fn keep_trace(&mut self) {
+    /// Keeps a trace from now on, of at most so many lines.
+    pub fn keep_trace(&mut self, lines: usize) {
+        self.trace_lines = lines;
         self.trace = Some(VecDeque::new());
     }
 
     pub(crate) fn keep_line(&mut self, line: String) {
         let at = self.now_us;
         if let Some(trace) = &mut self.trace {
-            if trace.len() >= TRACE_LINES {
+            if trace.len() >= self.trace_lines {
                 trace.pop_front();
             }
             trace.push_back(format!("{:>4}.{:06} {line}", at / 1_000_000, at % 1_000_000));
@@ -414,7 +415,7 @@ impl World {
         self.queue.push(self.now_us, Event::Credit { host, life });
     }
 
-    fn thaw(&mut self, host: usize) {
+    pub(crate) fn thaw(&mut self, host: usize) {
         let now = self.now_us;
         let it = &mut self.hosts[host];
         if it.on && it.clocks.stopped() && it.paused_until <= now {

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Counts the actions of one run of the daemon; one for all its groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ActionIds(u64);
 
 impl ActionIds {
@@ -40,11 +40,11 @@ impl ActionIds {
 }
 
 /// Names one action of this run of the daemon; its completion carries the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct ActionId(pub u64);
 
 /// Work on one resource. Ends in exactly one completion, time-outs included.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct ResourceAction {
     pub id: ActionId,
     pub group: GroupId,
@@ -53,7 +53,7 @@ pub struct ResourceAction {
     pub work: Work,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Work {
     /// Start it. Succeeds if it runs already under hotpair's hand.
     Start,
@@ -66,7 +66,7 @@ pub enum Work {
 }
 
 /// What was seen of a resource.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum ResourceFact {
     /// All detectors agreed that it runs (after their tries), or one found that it does not.
     Detected { running: bool, detail: String },
@@ -79,7 +79,7 @@ pub enum ResourceFact {
 }
 
 /// What this node shall do with the group now.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Orders<'a> {
     pub config: &'a Group,
     pub epoch: Epoch,
@@ -88,7 +88,7 @@ pub struct Orders<'a> {
     pub maintenance_resources: &'a BTreeSet<ResourceId>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Want {
     /// The permit for the epoch is held: start what does not run, keep it running.
     Run,

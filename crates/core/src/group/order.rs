@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Parts = BTreeMap<ResourceId, Part>;
 
-/// Does everything `part` requires run? What is in maintenance is taken to run.
+/// Does everything `part` requires run, and go on running? What is about to be stopped for a restart
+/// does not. What is in maintenance is taken to run.
 pub(super) fn may_start(parts: &Parts, part: &Part) -> bool {
     part.requires
         .iter()
         .filter_map(|id| parts.get(id))
-        .all(|required| required.maintained || required.phase == Phase::Running)
+        .all(|required| required.maintained || required.phase == Phase::Running && !required.cycle)
 }
 
 /// Has everything that requires `id` stopped? What is in maintenance is left alone and not waited

@@ -33,7 +33,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 ///                   | v
 ///                KillFailed (again after a second)
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     Stopped,
     Starting {
@@ -65,7 +65,7 @@ pub(super) enum Phase {
 }
 
 /// How a resource is looked at; resources without detectors have none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Look {
     /// It must be found running within this after its start.
     within: Duration,
@@ -75,7 +75,7 @@ pub(super) struct Look {
     patience: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Part {
     pub phase: Phase,
     /// What it needs, by the last configuration that had it.

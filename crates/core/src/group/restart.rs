@@ -9,7 +9,7 @@ use crate::time::Moment;
 use std::collections::BTreeSet;
 
 /// Why the group was given up on this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct GivenUp {
     pub resource: ResourceId,
     pub detail: String,
@@ -17,7 +17,7 @@ pub(super) struct GivenUp {
 }
 
 /// A restart in place within the window.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Restarted {
     pub at: Moment,
     /// When it no longer counts.

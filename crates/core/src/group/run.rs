@@ -13,7 +13,7 @@ use crate::time::Moment;
 /// Feed it facts and completions as they come, then call [`settle`](Self::settle). After a restart
 /// of the daemon, feed [`ResourceFact::Adopted`] for everything that runs before the first
 /// `settle`: what was not adopted is taken to be stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupRun {
     pub(super) id: GroupId,
     /// Of the last orders acted on.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Every group of the configuration on this node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Groups {
     runs: BTreeMap<GroupId, GroupRun>,
     ids: ActionIds,
@@ -192,7 +192,9 @@ impl Groups {
         }
     }
 
+    /// Nothing is due while the guard's word is waited for: nothing is done before it.
     pub fn deadline(&self) -> Option<Moment> {
+        self.permits.as_ref()?;
         self.runs.values().filter_map(GroupRun::deadline).min()
     }
 }

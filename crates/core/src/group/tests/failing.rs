@@ -36,6 +36,22 @@ fn restart_takes_the_dependents_down_first_and_up_again_last() {
 }
 
 #[test]
+fn stopped_dependent_waits_for_the_restart_whatever_the_names() {
+    let mut rig = Rig::of(&[
+        ("z", service(&[])),
+        ("y", service(&["z"])),
+        ("x", service(&["y"])),
+    ])
+    .running();
+    assert_eq!(rig.exits("z"), ["stop x"]);
+    assert_eq!(rig.ok("stop x"), ["stop y"]);
+    assert_eq!(rig.ok("stop y"), ["stop z"]);
+    assert_eq!(rig.ok("stop z"), ["start z"]);
+    assert_eq!(rig.ok("start z"), ["start y"]);
+    assert_eq!(rig.ok("start y"), ["start x"]);
+}
+
+#[test]
 fn restart_leaves_what_does_not_depend_on_it_alone() {
     let mut rig = Rig::web().running();
     assert_eq!(rig.exits("site"), ["stop site"]);
