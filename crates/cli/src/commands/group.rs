@@ -1,0 +1,234 @@
+//! `hotpair group`: what is there, and where it shall run.
+
+use crate::args::Change;
+use crate::output::columns;
+use crate::session::{self, Outcome, Session};
+use crate::watch::{Goal, wait};
+use clap::{Args, Subcommand};
+use hotpair_api::StatusView;
+use hotpair_core::ids::{GroupId, MemberId};
+use hotpair_core::request::Request;
+use std::time::Duration;
+
+/// Groups: list, start, stop, move.
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List the groups.
+    List,
+    /// Show one group with its resources and nodes.
+    Show {
+        group: String,
+    },
+    Start(StartArgs),
+    Stop(StopArgs),
+    Switch(SwitchArgs),
+    /// Automatic takeover on, for the group or for it on one node.
+    Enable(OnNodeArgs),
+    /// Automatic takeover off, for the group or for it on one node.
+    Disable(OnNodeArgs),
+    /// Forget failures, so that the group may run there again.
+    Clear(OnNodeArgs),
+}
+
+/// Start a group.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    group: String,
+    /// On this node; the first fit one by default.
+    #[arg(long, value_name = "NODE")]
+    on: Option<String>,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Stop a group; it stays stopped, over failures and reboots, until it is started.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    group: String,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Move a group to another node: stopped in good order, then started there.
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    group: String,
+    /// To this node; the best other fit one by default.
+    #[arg(long, value_name = "NODE")]
+    to: Option<String>,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Ctrl-C ends the waiting only: what was begun goes on.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Waiting {
+    /// Do not wait until it is there.
+    #[arg(long)]
+    no_wait: bool,
+    /// Wait at most so long, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    wait: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct OnNodeArgs {
+    group: String,
+    /// Only on this node.
+    #[arg(long)]
+    node: Option<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub fn run(session: &Session, command: GroupCommand) -> Outcome {
+    match command {
+        GroupCommand::List => list(session),
+        GroupCommand::Show { group } => show(session, &group),
+        GroupCommand::Start(args) => start(session, args),
+        GroupCommand::Stop(args) => stop(session, args),
+        GroupCommand::Switch(args) => switch(session, args),
+        GroupCommand::Enable(args) => on_node(session, &args, |group, node| Request::GroupEnable {
+            group,
+            node,
+        }),
+        GroupCommand::Disable(args) => on_node(session, &args, |group, node| {
+            Request::GroupDisable { group, node }
+        }),
+        GroupCommand::Clear(args) => on_node(session, &args, |group, node| Request::GroupClear {
+            group,
+            node,
+        }),
+    }
+}
+
+fn list(session: &Session) -> Outcome {
+    let status = session.status()?;
+    session.show(&status.groups, || {
+        let rows = status.groups.iter().map(|group| {
+            vec![
+                group.name.clone(),
+                group.state.clone(),
+                group.active_on.join(", "),
+                group.verdict.clone(),
+            ]
+        });
+        let rows: Vec<_> = rows.collect();
+        if rows.is_empty() {
+            "no groups are configured\n".to_owned()
+        } else {
+            columns(&rows)
+        }
+    })
+}
+
+fn show(session: &Session, name: &str) -> Outcome {
+    let status = session.status()?;
+    session::group(&status, name)?;
+    let Some(view) = status.groups.iter().find(|group| group.name == name) else {
+        return Err(session::no_such("group", name, &[]));
+    };
+    session.show(view, || super::status::group(view, session.ink))
+}
+
+fn start(session: &Session, args: StartArgs) -> Outcome {
+    let status = session.status()?;
+    let group = session::group(&status, &args.group)?;
+    let on = named(&status, args.on.as_deref())?;
+    let request = Request::GroupStart {
+        group: group.clone(),
+        on,
+    };
+    act(
+        session,
+        &group,
+        request,
+        &Goal::Runs { on: args.on },
+        args.waiting,
+        args.change,
+    )
+}
+
+fn stop(session: &Session, args: StopArgs) -> Outcome {
+    let group = session::group(&session.status()?, &args.group)?;
+    let request = Request::GroupStop {
+        group: group.clone(),
+    };
+    act(
+        session,
+        &group,
+        request,
+        &Goal::Stopped,
+        args.waiting,
+        args.change,
+    )
+}
+
+fn switch(session: &Session, args: SwitchArgs) -> Outcome {
+    let status = session.status()?;
+    let group = session::group(&status, &args.group)?;
+    let to = named(&status, args.to.as_deref())?;
+    let view = status.groups.iter().find(|view| view.name == group.0);
+    let goal = Goal::Moved {
+        from: view.and_then(|view| view.holder.clone()),
+        to: args.to,
+        epoch: view.map_or(0, |view| view.epoch),
+    };
+    let request = Request::GroupSwitch {
+        group: group.clone(),
+        to,
+    };
+    act(session, &group, request, &goal, args.waiting, args.change)
+}
+
+fn act(
+    session: &Session,
+    group: &GroupId,
+    request: Request,
+    goal: &Goal,
+    waiting: Waiting,
+    change: Change,
+) -> Outcome {
+    let text = session.operate(request, change.dry_run)?;
+    if change.dry_run || waiting.no_wait {
+        return session.say(&text, change.dry_run);
+    }
+    if !session.json {
+        eprintln!("{} (Ctrl-C ends only the waiting)", text.trim_end());
+    }
+    wait(session, &group.0, goal, Duration::from_secs(waiting.wait))?;
+    let end = match goal {
+        Goal::Stopped => format!("group {} is stopped", group.0),
+        _ => {
+            let status = session.status()?;
+            let view = status.groups.iter().find(|view| view.name == group.0);
+            let on = view.map_or_else(String::new, |view| view.active_on.join(", "));
+            format!("group {} runs on {on}", group.0)
+        }
+    };
+    session.say(&end, false)
+}
+
+fn on_node(
+    session: &Session,
+    args: &OnNodeArgs,
+    request: impl FnOnce(GroupId, Option<MemberId>) -> Request,
+) -> Outcome {
+    let status = session.status()?;
+    let group = session::group(&status, &args.group)?;
+    let node = named(&status, args.node.as_deref())?;
+    session.change(request(group, node), args.change.dry_run)
+}
+
+fn named(
+    status: &StatusView,
+    name: Option<&str>,
+) -> Result<Option<MemberId>, crate::failure::Failure> {
+    name.map(|name| session::node(status, name)).transpose()
+}

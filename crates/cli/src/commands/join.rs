@@ -1,0 +1,71 @@
+//! `hotpair join`: this machine becomes a node of an existing cluster.
+
+use crate::args::Change;
+use crate::failure::Failure;
+use crate::session::{Outcome, Session};
+use crate::words;
+use clap::Args;
+use hotpair_daemon::join::{self, JoinError, JoinReply, JoinStep, Joining};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Join this machine to a cluster as a node.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// What `hotpair token` printed on a node of the cluster.
+    token: String,
+    /// Name of this node; the host name by default.
+    #[arg(long, value_name = "NODE")]
+    name: Option<String>,
+    /// This node's address on a link; needed only where the machine has none in the link's network.
+    #[arg(long, value_name = "LINK=IP[:PORT]", value_parser = words::named_address)]
+    address: Vec<(String, SocketAddr)>,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub fn run(session: &Session, args: JoinArgs) -> Outcome {
+    let name = args.name.unwrap_or_else(words::host_name);
+    if args.change.dry_run {
+        return look(session, &args.token, &name);
+    }
+    let given: BTreeMap<_, _> = args.address.into_iter().collect();
+    let joined = block_on(join::join_node(&session.paths, &args.token, &name, &given))?;
+    let cluster = joined.map_err(failure)?;
+    let text = format!(
+        "node {name} joined cluster {cluster}; start its daemon with `systemctl start hotpair` or `hotpair daemon`"
+    );
+    session.say(&text, false)
+}
+
+fn look(session: &Session, token: &str, name: &str) -> Outcome {
+    let joining = Joining::with(token).map_err(failure)?;
+    match block_on(joining.ask(JoinStep::Look))?.map_err(failure)? {
+        JoinReply::Cluster {
+            name: cluster,
+            links,
+        } => {
+            let links: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();
+            let text = format!(
+                "node {name} joins cluster {cluster} on links {}",
+                links.join(", ")
+            );
+            session.say(&text, true)
+        }
+        _ => Err(Failure::refused(
+            "the cluster answered something else than was asked",
+        )),
+    }
+}
+
+pub fn failure(error: JoinError) -> Failure {
+    Failure::refused(error.to_string())
+}
+
+/// Runs a future to its end on this thread.
+pub fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
+}
