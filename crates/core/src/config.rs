@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Everything the administrator decides about a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Cluster {
     pub name: String,
     pub id: ClusterId,
@@ -25,7 +25,7 @@ pub struct Cluster {
 }
 
 /// A machine that runs groups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Node {
     /// Unique in the cluster; not necessarily the host name.
     pub name: String,
@@ -33,7 +33,7 @@ pub struct Node {
 }
 
 /// A witness host: an ordinary voter that never stands for leader and runs no groups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Witness {
     pub id: MemberId,
     pub name: String,
@@ -42,7 +42,7 @@ pub struct Witness {
 }
 
 /// The rule for a cluster whose votes are its nodes alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum WithoutWitness {
     /// Groups stay where they are until the operator says that the peer is down.
     #[default]
@@ -50,7 +50,7 @@ pub enum WithoutWitness {
 }
 
 /// One way heartbeats travel: an address for each node, in one network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Link {
     pub name: String,
     /// Address and port of each node on this link (the same port number for UDP and TCP).
@@ -58,7 +58,7 @@ pub struct Link {
 }
 
 /// Numbers that decide how fast a failure is noticed and acted upon. See `docs/timing.md`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Timing {
     /// Time between heartbeats, 5 ms to 60 s.
     pub heartbeat: Duration,
@@ -75,14 +75,14 @@ pub struct Timing {
 }
 
 /// Limits of the flapping hold: 3 times in 10 min by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Flapping {
     pub times: u32,
     pub window: Duration,
 }
 
 /// The unit of failover.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Group {
     pub resources: BTreeMap<ResourceId, Resource>,
     /// Nodes that may run it, highest priority first; at least one.
@@ -103,7 +103,7 @@ pub struct Group {
 }
 
 /// Does the cluster start the group by itself?
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum StartMode {
     #[default]
     Automatic,
@@ -112,7 +112,7 @@ pub enum StartMode {
 }
 
 /// Who takes a group over when its node fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Takeover {
     /// The fit node of highest priority.
     #[default]
@@ -123,7 +123,7 @@ pub enum Takeover {
 }
 
 /// Does a group return to a node of higher priority that has become fit again?
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Failback {
     #[default]
     Stay,
@@ -134,7 +134,7 @@ pub enum Failback {
 }
 
 /// Restarts in place before a failover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Restart {
     /// Restarts allowed within `window`; 0 fails over at once. Default 3.
     pub max: u32,
@@ -142,7 +142,7 @@ pub struct Restart {
     pub window: Duration,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum OnStartFailure {
     #[default]
     NextNode,
@@ -151,7 +151,7 @@ pub enum OnStartFailure {
     Wait,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum OnStopFailure {
     /// Wait for the operator.
     #[default]
@@ -161,7 +161,7 @@ pub enum OnStopFailure {
 }
 
 /// When every node has failed to run the group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum FinalAction {
     Nothing,
     #[default]
@@ -170,7 +170,7 @@ pub enum FinalAction {
     Reboot,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum OnSwitchFailure {
     #[default]
     GoBack,
@@ -178,7 +178,7 @@ pub enum OnSwitchFailure {
 }
 
 /// A thing that is started and stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Resource {
     pub kind: ResourceKind,
     /// Resources of the same group that must run before it starts. Checked to be free of cycles.
@@ -192,7 +192,7 @@ pub struct Resource {
     pub running_within: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum ResourceKind {
     Address(Address),
     Program(Program),
@@ -200,7 +200,7 @@ pub enum ResourceKind {
 }
 
 /// A virtual address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Address {
     pub address: IpAddr,
     /// Prefix length: 1 to 32 (IPv4) or 128 (IPv6).
@@ -213,7 +213,7 @@ pub struct Address {
 }
 
 /// Programs that start and stop something which runs by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Program {
     pub start: Vec<String>,
     pub stop: Vec<String>,
@@ -223,13 +223,13 @@ pub struct Program {
 }
 
 /// A program in the foreground, supervised directly.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Service {
     pub command: Vec<String>,
     pub environment: Environment,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Environment {
     pub user: Option<String>,
     pub directory: Option<String>,
@@ -237,7 +237,7 @@ pub struct Environment {
 }
 
 /// A thing that looks whether a resource runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Detector {
     pub check: Check,
     /// Default 5 s.
@@ -248,7 +248,7 @@ pub struct Detector {
     pub tries: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Check {
     /// A TCP connection to it succeeds; `program`, if given, must own the listening socket.
     Tcp {

@@ -16,7 +16,7 @@ pub const MAX_BYTES: usize = 64 * 1024;
 /// Decisions kept in the document for `explain`; older ones are in each node's event log.
 pub const HISTORY: usize = 24;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Document {
     pub version: Version,
     pub format: u16,
@@ -35,14 +35,14 @@ pub struct Document {
 }
 
 /// Who votes. While `next` stands, a majority of both sets is needed for everything.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Voters {
     pub now: BTreeSet<MemberId>,
     pub next: Option<BTreeSet<MemberId>>,
 }
 
 /// Who runs a group, and what shall become of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Placement {
     /// Rises each time `holder` is set.
     pub epoch: Epoch,
@@ -68,7 +68,7 @@ pub struct Placement {
     pub reason: Reason,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Failure {
     pub epoch: Epoch,
     pub resource: Option<ResourceId>,
@@ -77,7 +77,7 @@ pub struct Failure {
     pub starts: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Goal {
     Run,
     /// Stopped by the operator: stays stopped over failures and reboots.
@@ -86,7 +86,7 @@ pub enum Goal {
     Failed,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Move {
     /// `None`: only stop.
     pub to: Option<MemberId>,
@@ -95,14 +95,14 @@ pub struct Move {
     pub by_operator: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Pin {
     Pinned(PinReason),
     /// The holder is asked to acknowledge that it holds a lease again; then the pin is removed.
     Releasing,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub enum PinReason {
     Disarmed,
     Maintenance,
@@ -114,7 +114,7 @@ pub enum PinReason {
     WitnessSilent,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Membership {
     /// Not a candidate for any group: planned work.
     pub maintenance: bool,
@@ -134,7 +134,7 @@ pub struct Membership {
 }
 
 /// One entry of the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Decision {
     pub version: Version,
     pub group: Option<GroupId>,

@@ -11,19 +11,19 @@ use std::fmt;
 pub struct MemberId(pub u8);
 
 /// Identity of a cluster: a random number made by `init`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct ClusterId(pub u64);
 
 /// A group, by its name (unique in the cluster).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct GroupId(pub String);
 
 /// A resource, by its name (unique in its group).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct ResourceId(pub String);
 
 /// Counter of leaderships, as in Raft: at most one leader per term.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct Term(pub u64);
 
 /// Version of the cluster document: the term of the leader that wrote it, and its number.
@@ -31,24 +31,24 @@ pub struct Term(pub u64);
 /// Ordered by term, then index. A version names one document only. Of two versions the newer
 /// includes the older one **if the older one was committed**; two uncommitted ones need not
 /// include each other.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct Version {
     pub term: Term,
     pub index: u64,
 }
 
 /// Counter of holders of one group: each time a group is given to a node, the epoch rises.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct Epoch(pub u64);
 
 /// One boot of a host: durable counter in the upper 32 bits, random number in the lower 32.
 ///
 /// Only the end of a host boot ends promises and leases; a restarted daemon has the same one.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct HostBoot(pub u64);
 
 /// One run of the daemon (or guard) on a host boot; later runs have greater numbers.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct Incarnation(pub u64);
 
 impl Version {

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A datagram between guards.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Datagram {
     Beat(Beat),
     Ack(Ack),
 }
 
 /// Heartbeat: "I live", and unless `idle`, "grant me a lease of this length".
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Beat {
     pub from: MemberId,
     pub boot: HostBoot,
@@ -46,7 +46,7 @@ pub struct Beat {
 }
 
 /// A voter's answer to one beat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Ack {
     pub from: MemberId,
     /// Boot of the *voter's* host, so that a silence after a restart is seen.
@@ -69,7 +69,7 @@ pub struct Ack {
 }
 
 /// A member, as a voter sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Seen {
     pub member: MemberId,
     pub boot: HostBoot,
@@ -78,7 +78,7 @@ pub struct Seen {
 }
 
 /// A message between daemons.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Message {
     /// Would you vote for me in `term`, if I stood with `version`?
     PreVote {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A node's own account. Newer ones (by boot, incarnation, `number`) replace older ones.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Report {
     pub from: MemberId,
     pub boot: HostBoot,
@@ -17,7 +17,7 @@ pub struct Report {
 }
 
 /// One group on one node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct GroupReport {
     /// The epoch this node last ran it in, or was told to; a report about another epoch moves nothing.
     pub epoch: Epoch,
@@ -29,7 +29,7 @@ pub struct GroupReport {
     pub resources: BTreeMap<ResourceId, ResourceReport>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum GroupState {
     /// Nothing of it runs here, and nothing will be started in this epoch without being asked again.
     Stopped,
@@ -57,7 +57,7 @@ pub enum GroupState {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct ResourceReport {
     pub state: ResourceState,
     /// Last message: exit code, output line, verdict. Empty if there is nothing to say.
@@ -66,7 +66,7 @@ pub struct ResourceReport {
     pub restarts: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum ResourceState {
     Stopped,
     Starting,

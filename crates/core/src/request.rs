@@ -4,7 +4,7 @@ use crate::config::Cluster;
 use crate::ids::{GroupId, MemberId, ResourceId};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Request {
     GroupStart {
         group: GroupId,
@@ -68,7 +68,7 @@ pub enum Request {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Scope {
     Group(GroupId),
     Resource(GroupId, ResourceId),
@@ -77,7 +77,7 @@ pub enum Scope {
 }
 
 /// Answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Outcome {
     /// Committed; the text says what will happen now.
     Done(String),

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub const DRIFT_PPM: u64 = 10_000;
 
 /// A reading of both clocks of one host, in microseconds since an arbitrary start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Now {
     /// CLOCK_BOOTTIME.
     pub boot_us: u64,
@@ -22,7 +22,7 @@ pub struct Now {
 }
 
 /// A moment of a host's CLOCK_MONOTONIC_RAW in microseconds: what deadlines are given in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct Moment(pub u64);
 
 impl Now {

@@ -12,7 +12,7 @@ use std::time::Duration;
 const REMEMBERED: usize = 64;
 
 /// What this node knows of its own lease.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Lease {
     sent: VecDeque<Sent>,
     voters: BTreeMap<MemberId, VoterView>,
@@ -22,14 +22,14 @@ pub(super) struct Lease {
     answered: Option<Now>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Sent {
     seq: u64,
     at: Now,
     lease: Duration,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 struct VoterView {
     /// Newest answered beat, whatever the answer.
     seq: u64,
@@ -39,7 +39,7 @@ struct VoterView {
 }
 
 /// It may be used for `length` from `from`, by the faster clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Grant {
     from: Now,
     length: Duration,

@@ -19,7 +19,7 @@ pub use promise::Promises;
 pub use run::Guard;
 
 /// What the deciding half wants of the guard: complete, replaces what it wanted before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Wanted {
     /// Everybody to send beats to.
     pub peers: BTreeSet<MemberId>,
@@ -43,7 +43,7 @@ pub struct Wanted {
 }
 
 /// A group this node is the holder of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Hold {
     pub epoch: Epoch,
     /// A committed version that names this node as its holder at `epoch`: the start check is against it.
@@ -56,7 +56,7 @@ pub struct Hold {
 }
 
 /// Facts for the guard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum GuardInput {
     /// A datagram whose seal and sender were checked.
     Datagram(Box<Datagram>),
@@ -69,7 +69,7 @@ pub enum GuardInput {
 }
 
 /// What the guard's shell does. In order: a beat is never sent before what stands before it is done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum GuardAction {
     /// Send over every link.
     Send {
@@ -91,7 +91,7 @@ pub enum GuardAction {
 }
 
 /// Facts for the deciding half.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum GuardEvent {
     /// A fresh beat of a member (the first copy to arrive over any link).
     Heard(Box<crate::message::Beat>),
@@ -118,7 +118,7 @@ pub enum GuardEvent {
 }
 
 /// Who the guard is in this run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct GuardIdentity {
     pub me: MemberId,
     pub boot: HostBoot,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Promises of one host boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Promises {
     made: BTreeMap<MemberId, Promise>,
     /// Newest beat answered, so that one overtaken on its way is not taken for a new one.
@@ -25,7 +25,7 @@ pub struct Promises {
 }
 
 /// `version` was shown when it was granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 struct Promise {
     version: Version,
     granted: Now,
@@ -39,7 +39,7 @@ impl Promise {
 }
 
 /// What a voter says about itself in an answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Voter {
     pub me: MemberId,
     pub boot: HostBoot,

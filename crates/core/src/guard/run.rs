@@ -17,7 +17,7 @@ pub const CREDIT_AFTER_EXIT: Duration = Duration::from_secs(2);
 pub const GATE_MARGIN: Duration = Duration::from_millis(10);
 
 /// Heartbeats, promises, lease and permits of one member. See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Guard {
     id: GuardIdentity,
     wanted: Option<Wanted>,
@@ -32,13 +32,13 @@ pub struct Guard {
     opened_until: Moment,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Credit {
     since: Now,
     length: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Permit {
     epoch: Epoch,
     /// The start check passed, but effects without a gate may last until then.
@@ -46,7 +46,7 @@ struct Permit {
     gate: Gate,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Gate {
     Closed,
     /// Open until the lease ends.
@@ -56,7 +56,7 @@ enum Gate {
 }
 
 /// What the daemon was last told, so that it hears of changes only.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Told {
     lease: bool,
     permits: BTreeMap<GroupId, Epoch>,

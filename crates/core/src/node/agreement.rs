@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One member's part in the agreement.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Agreement {
     me: MemberId,
     state: Durable,
@@ -39,7 +39,7 @@ pub(super) struct Agreement {
     random: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Role {
     Follower,
     Asking {
@@ -54,7 +54,7 @@ enum Role {
 }
 
 /// A write under way, and what waits for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Write {
     id: PersistId,
     document: Option<Arc<Document>>,

@@ -22,7 +22,7 @@ const WAITING: usize = 64;
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// State of the leader's work, and of requests on their way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Lead {
     dirty: bool,
     plan_due: Moment,
@@ -37,7 +37,7 @@ pub(super) struct Lead {
     led_since: Moment,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Waiting {
     origin: Origin,
     request: Request,
@@ -46,7 +46,7 @@ struct Waiting {
 }
 
 /// Who asked, and the number they know it by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Origin {
     member: Option<MemberId>,
     id: u64,

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Who this member is in this run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Identity {
     pub me: MemberId,
     pub boot: HostBoot,
@@ -34,7 +34,7 @@ pub struct Identity {
 }
 
 /// What a member keeps on disk. Written whole and atomically before it is acted upon.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Durable {
     pub term: Term,
     pub vote: Option<MemberId>,
@@ -46,10 +46,10 @@ pub struct Durable {
 }
 
 /// A write of [`Durable`]; later writes have greater numbers and replace earlier ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct PersistId(pub u64);
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Input {
     /// From an authenticated member, over TCP.
     Message {
@@ -79,7 +79,7 @@ pub enum Input {
     Tick,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Action {
     Send {
         to: MemberId,
@@ -101,14 +101,14 @@ pub enum Action {
     Host(HostAction),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum HostAction {
     StopHotpair,
     Reboot,
 }
 
 /// Something the operator may want to know, for the log, the alarms and the timeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Event {
     pub level: Level,
     pub group: Option<GroupId>,
@@ -116,7 +116,7 @@ pub struct Event {
     pub what: What,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub enum Level {
     Message,
     Warning,
@@ -124,7 +124,7 @@ pub enum Level {
     Cleared,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum What {
     Leads {
         term: Term,

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Everything heard of the other members in this run of the daemon.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Peers {
     members: BTreeMap<MemberId, Peer>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Peer {
     boot: HostBoot,
     run: Incarnation,
@@ -31,7 +31,7 @@ struct Peer {
 }
 
 /// What a beat or an answer tells that was not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum News {
     Nothing,
     Up,

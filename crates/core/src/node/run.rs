@@ -19,7 +19,7 @@ use std::time::Duration;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// One member's deciding half. See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Node {
     pub(super) id: Identity,
     pub(super) agreement: Agreement,
