@@ -27,7 +27,9 @@ pub struct JoinArgs {
 pub fn run(session: &Session, args: JoinArgs) -> Outcome {
     let name = args.name.unwrap_or_else(words::host_name);
     if args.change.dry_run {
-        return look(session, &args.token, &name);
+        return look(session, &args.token, |cluster, links| {
+            format!("node {name} joins cluster {cluster} on links {links}")
+        });
     }
     let given: BTreeMap<_, _> = args.address.into_iter().collect();
     let joined = block_on(join::join_node(&session.paths, &args.token, &name, &given))?;
@@ -38,7 +40,8 @@ pub fn run(session: &Session, args: JoinArgs) -> Outcome {
     session.say(&text, false)
 }
 
-fn look(session: &Session, token: &str, name: &str) -> Outcome {
+/// Asks the token's cluster what there is to join, and says what would happen.
+pub fn look(session: &Session, token: &str, text: impl FnOnce(&str, &str) -> String) -> Outcome {
     let joining = Joining::with(token).map_err(failure)?;
     match block_on(joining.ask(JoinStep::Look))?.map_err(failure)? {
         JoinReply::Cluster {
@@ -46,11 +49,7 @@ fn look(session: &Session, token: &str, name: &str) -> Outcome {
             links,
         } => {
             let links: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();
-            let text = format!(
-                "node {name} joins cluster {cluster} on links {}",
-                links.join(", ")
-            );
-            session.say(&text, true)
+            session.say(&text(&cluster, &links.join(", ")), true)
         }
         _ => Err(Failure::refused(
             "the cluster answered something else than was asked",
