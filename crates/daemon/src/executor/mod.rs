@@ -187,15 +187,15 @@ impl Executor {
     pub fn configure(&self, config: &Cluster) {
         let shared = &self.shared;
         let new = Arc::new(Configured::of(config, shared.settings.me));
-        let old = {
-            let mut config = lock(&shared.config);
-            std::mem::replace(&mut *config, Arc::clone(&new))
-        };
-        let same = |key: &Key| {
+        let same = |key: &Key, old: &Arc<Configured>| {
             new.resources
                 .get(key)
                 .is_some_and(|resource| old.resources.get(key) == Some(resource))
         };
+        let old = shared.verdicts.change(
+            || std::mem::replace(&mut *lock(&shared.config), Arc::clone(&new)),
+            same,
+        );
         let mut detectors = BTreeMap::new();
         for (key, resource) in &new.resources {
             let wanted = check::detectors(resource);
@@ -207,10 +207,8 @@ impl Executor {
             detectors.insert(key.clone(), wanted);
         }
         shared.schedule.replace(&detectors);
-        shared.verdicts.forget(same);
-        if !new.resources.keys().all(same) {
-            shared.verdicts.wake();
-        }
+        // Also when nothing has changed: a round may just have given up because of this call.
+        shared.verdicts.wake();
     }
 
     /// At the start of the daemon: what an earlier run of it left running on this host.

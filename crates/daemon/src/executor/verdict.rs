@@ -51,10 +51,18 @@ impl Verdicts {
         self.changed.notify_all();
     }
 
-    /// Forgets resources that are not looked at any more, or have changed.
-    pub(super) fn forget(&self, unless: impl Fn(&Key) -> bool) {
-        lock(&self.told).retain(|key, _| unless(key));
-        lock(&self.gateways).retain(|key, _| unless(key));
+    /// Forgets resources that are not looked at any more, or have changed, in one go with `swap`,
+    /// so that no verdict of the old configuration is told after it.
+    pub(super) fn change<T>(
+        &self,
+        swap: impl FnOnce() -> T,
+        unless: impl Fn(&Key, &T) -> bool,
+    ) -> T {
+        let mut told = lock(&self.told);
+        let swapped = swap();
+        told.retain(|key, _| unless(key, &swapped));
+        lock(&self.gateways).retain(|key, _| unless(key, &swapped));
+        swapped
     }
 
     /// Looks at everything every 2 s, and when woken, until closed.
@@ -96,8 +104,11 @@ impl Shared {
             }
             let problems = self.problems(key, resource, &links);
             let mut told = lock(&self.verdicts.told);
-            // Only what is still configured: `configure` may have run meanwhile.
-            if told.get(key) == Some(&problems) || !self.config().resources.contains_key(key) {
+            if !Arc::ptr_eq(&config, &self.config()) {
+                // The change of the configuration has asked for another round.
+                return;
+            }
+            if told.get(key) == Some(&problems) {
                 continue;
             }
             told.insert(key.clone(), problems.clone());

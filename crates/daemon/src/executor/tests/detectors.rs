@@ -1,0 +1,191 @@
+//! Detectors: what each kind finds, hung targets, and results that come too late.
+
+use super::bench::{Bench, detector, program, service, shell, watched, write_script};
+use hotpair_core::config::{Check, Environment, Resource, ResourceKind};
+use hotpair_core::group::Work;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
+
+fn url(port: u16, statuses: &[u16]) -> Check {
+    Check::Url {
+        url: format!("http://127.0.0.1:{port}/"),
+        statuses: statuses.to_vec(),
+        contains: None,
+    }
+}
+
+/// A web server for the length of the test process; its port.
+fn web_server() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten().take(1000) {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+        }
+    });
+    port
+}
+
+#[test]
+fn each_kind_of_detector_finds_what_runs_and_what_does_not() {
+    let port = web_server();
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let closed_port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let tcp = |port| Check::Tcp {
+        address: None,
+        port,
+        program: None,
+    };
+    let script = |text: &str| Check::Script {
+        command: shell(text),
+        environment: Environment::default(),
+    };
+    let process = |name: &str| Check::Process { name: name.into() };
+    let elsewhere = Check::Tcp {
+        address: Some(Ipv4Addr::new(192, 0, 2, 77).into()),
+        port,
+        program: None,
+    };
+    let cases = [
+        (tcp(port), ""),
+        (tcp(closed_port), "nothing listens"),
+        (elsewhere, "192.0.2.77 is not on this node"),
+        (url(port, &[]), ""),
+        (url(port, &[200, 204]), ""),
+        (url(port, &[200]), "status 204"),
+        (script("test $HOTPAIR_RESOURCE = app"), ""),
+        (script("echo broken; exit 1"), "it said: broken"),
+        (
+            process("hotpair-no-such-process-here"),
+            "there is no process",
+        ),
+    ];
+    for (check, expected) in cases {
+        let mut bench = Bench::new(&[("app", watched("sleep 1000", &[check.clone()]))]);
+        let (running, detail) = bench.next_detected("app");
+        assert_eq!(running, expected.is_empty(), "{check:?}: {detail}");
+        assert!(detail.contains(expected), "{check:?}: {detail}");
+    }
+}
+
+#[test]
+fn a_status_program_is_a_detector() {
+    let mut app = program("true", "true");
+    if let ResourceKind::Program(program) = &mut app.kind {
+        program.status = Some(shell("echo not there; exit 3"));
+    }
+    let mut bench = Bench::new(&[("app", app)]);
+    let (running, detail) = bench.next_detected("app");
+    assert!(!running && detail.contains("not there"), "{detail}");
+}
+
+#[test]
+fn a_check_asked_for_is_told_before_it_is_done() {
+    let slow = Resource {
+        detectors: vec![hotpair_core::config::Detector {
+            interval: Duration::from_secs(3600),
+            ..detector(url(web_server(), &[]))
+        }],
+        ..service("exec sleep 1000")
+    };
+    let mut bench = Bench::new(&[("app", slow)]);
+    assert!(bench.next_detected("app").0);
+    assert_eq!(bench.act("app", Work::Start), Ok(()));
+    let before = bench.seen.len();
+    assert_eq!(bench.act("app", Work::Check), Ok(()));
+    let told = &bench.seen[before..];
+    assert!(
+        matches!(
+            told,
+            [
+                crate::executor::ExecEvent::Fact { .. },
+                crate::executor::ExecEvent::Done { .. }
+            ]
+        ),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_hung_target_has_failed_within_interval_and_timeout() {
+    // Accepts through the kernel and never answers.
+    let hung = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let check = url(hung.local_addr().unwrap().port(), &[]);
+    let app = Resource {
+        detectors: vec![hotpair_core::config::Detector {
+            timeout: Duration::from_millis(300),
+            ..detector(check)
+        }],
+        ..service("exec sleep 1000")
+    };
+    let begin = Instant::now();
+    let mut bench = Bench::new(&[("app", app)]);
+    let (running, detail) = bench.next_detected("app");
+    assert!(!running && detail.contains("did not answer"), "{detail}");
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_hung_script_holds_up_no_other_detector() {
+    let hang = Check::Script {
+        command: shell("sleep 1000"),
+        environment: Environment::default(),
+    };
+    let mut bench = Bench::new(&[
+        ("hung", watched("sleep 1000", &[hang])),
+        ("well", watched("sleep 1000", &[url(web_server(), &[])])),
+    ]);
+    assert!(bench.next_detected("well").0);
+    assert_eq!(
+        bench
+            .seen
+            .iter()
+            .filter(|e| format!("{e:?}").contains("hung") && format!("{e:?}").contains("Detected"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_check_that_began_before_a_start_ended_tells_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (began, go) = (dir.path().join("began"), dir.path().join("go"));
+    let path = dir.path().join("check");
+    let text = format!(
+        "#!/bin/sh\n[ -e {go} ] && exit 0\necho > {began}\nwhile [ ! -e {go} ]; do sleep 0.01; done\necho stale; exit 1\n",
+        began = began.display(),
+        go = go.display()
+    );
+    write_script(&path, &text);
+    let check = Check::Script {
+        command: vec![path.display().to_string()],
+        environment: Environment::default(),
+    };
+    let mut bench = Bench::new(&[("app", watched("exec sleep 1000", &[check]))]);
+    super::bench::wait(|| began.exists().then_some(()));
+    assert_eq!(bench.act("app", Work::Start), Ok(()));
+    std::fs::write(&go, "").unwrap();
+    let (running, detail) = bench.next_detected("app");
+    assert!(running, "{detail}");
+}
+
+#[test]
+fn a_changed_detector_replaces_the_old_one() {
+    let port = web_server();
+    let mut bench = Bench::new(&[("app", watched("sleep 1000", &[url(port, &[200])]))]);
+    assert!(!bench.next_detected("app").0);
+    let group = bench.cluster.groups.values_mut().next().unwrap();
+    let app = group.resources.values_mut().next().unwrap();
+    app.detectors = vec![detector(url(port, &[204]))];
+    bench.configure();
+    bench.next(|event| match event {
+        crate::executor::ExecEvent::Fact {
+            fact: hotpair_core::group::ResourceFact::Detected { running, .. },
+            ..
+        } => running.then_some(()),
+        _ => None,
+    });
+}
