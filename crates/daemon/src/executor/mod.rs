@@ -334,6 +334,20 @@ impl Shared {
         configured.or_else(|| self.records.read(key).map(|record| record.resource))
     }
 
+    /// The resource to stop: as configured, unless it was another kind when it was started.
+    fn resource_to_stop(&self, key: &Key) -> Option<Resource> {
+        let started = self.records.read(key).map(|record| record.resource);
+        let configured = self.config().resources.get(key).cloned();
+        match (started, configured) {
+            (Some(started), Some(configured)) => {
+                let same = std::mem::discriminant(&started.kind)
+                    == std::mem::discriminant(&configured.kind);
+                Some(if same { configured } else { started })
+            }
+            (started, configured) => started.or(configured),
+        }
+    }
+
     fn perform(
         &self,
         slot: &Slot,
@@ -414,7 +428,7 @@ impl Shared {
         completion: &Completion,
         action: &ResourceAction,
     ) -> Result<(), String> {
-        let Some(resource) = self.resource(&slot.key) else {
+        let Some(resource) = self.resource_to_stop(&slot.key) else {
             return self.kill(slot);
         };
         if let ResourceKind::Address(spec) = &resource.kind {
@@ -433,7 +447,7 @@ impl Shared {
     }
 
     fn kill(&self, slot: &Slot) -> Result<(), String> {
-        let resource = self.resource(&slot.key);
+        let resource = self.resource_to_stop(&slot.key);
         match resource.map(|resource| resource.kind) {
             Some(ResourceKind::Address(spec)) => self.remove_address(slot, spec.address),
             _ => self.kill_processes(slot),

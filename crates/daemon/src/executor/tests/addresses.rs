@@ -230,3 +230,24 @@ fn a_nic_that_does_not_exist_is_named_in_the_verdict() {
         bench.next_fit("vip");
     });
 }
+
+#[test]
+fn a_silent_gateway_is_named_in_the_verdict_and_does_not_hold_up_a_start() {
+    in_namespace(|| {
+        ip("addr add 10.9.0.1/24 dev eth0");
+        let mut vip = address("10.9.0.50", 24);
+        if let ResourceKind::Address(address) = &mut vip.kind {
+            address.gateway = Some("10.9.0.254".parse().unwrap());
+        }
+        let mut bench = Bench::new(&[("vip", vip)]);
+        assert_eq!(bench.act("vip", Work::Start), Ok(()));
+        let problem = bench.find(|event| match event {
+            crate::executor::ExecEvent::Fact {
+                fact: hotpair_core::group::ResourceFact::Verdict { problems },
+                ..
+            } => problems.first().cloned(),
+            _ => None,
+        });
+        assert!(problem.contains("gateway 10.9.0.254 does not answer through eth0"));
+    });
+}

@@ -187,3 +187,28 @@ fn what_a_record_of_another_boot_names_is_not_taken_over() {
     bench.start_daemon();
     assert!(bench.executor().adopt(&bench.cluster).is_empty());
 }
+
+#[test]
+fn much_output_is_moved_away_and_the_service_runs_on() {
+    let mut bench = Bench::new(&[(
+        "app",
+        service("head -c 5000000 /dev/zero | tr '\\0' x; exec sleep 1000"),
+    )]);
+    assert_eq!(bench.act("app", Work::Start), Ok(()));
+    let older = bench.path("log/shop.app.log.1");
+    wait(|| older.exists().then_some(()));
+    assert!(!bench.procs("app").is_empty());
+}
+
+#[test]
+fn a_resource_that_changed_its_kind_is_stopped_as_what_it_was_started_as() {
+    let mut bench = Bench::new(&[("app", service("exec sleep 1000"))]);
+    assert_eq!(bench.act("app", Work::Start), Ok(()));
+    let group = bench.cluster.groups.values_mut().next().unwrap();
+    group
+        .resources
+        .insert("app".into(), program("true", "exit 1"));
+    bench.configure();
+    assert_eq!(bench.act("app", Work::Stop), Ok(()));
+    assert_eq!(bench.procs("app"), [0; 0]);
+}
