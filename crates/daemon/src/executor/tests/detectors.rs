@@ -64,7 +64,7 @@ fn each_kind_of_detector_finds_what_runs_and_what_does_not() {
         ),
     ];
     for (check, expected) in cases {
-        let mut bench = Bench::new(&[("app", watched("sleep 1000", &[check.clone()]))]);
+        let mut bench = Bench::new(&[("app", watched("sleep 1000", std::slice::from_ref(&check)))]);
         let (running, detail) = bench.next_detected("app");
         assert_eq!(running, expected.is_empty(), "{check:?}: {detail}");
         assert!(detail.contains(expected), "{check:?}: {detail}");
