@@ -127,7 +127,8 @@ impl GroupRun {
     }
 
     fn take_orders(&mut self, orders: &Orders) {
-        if orders.want == Want::Run && orders.epoch != self.epoch && self.given_up.is_some() {
+        // The epoch may rise before the permit for it comes.
+        if orders.epoch != self.epoch && self.given_up.is_some() {
             self.given_up = None;
             self.restarts.clear();
         }

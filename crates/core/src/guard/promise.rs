@@ -34,7 +34,11 @@ struct Promise {
 
 impl Promise {
     fn runs(&self, now: Now) -> bool {
-        now.elapsed_slow(self.granted) < self.length
+        !self.left(now).is_zero()
+    }
+
+    fn left(&self, now: Now) -> Duration {
+        self.length.saturating_sub(now.elapsed_slow(self.granted))
     }
 }
 
@@ -80,13 +84,38 @@ impl Promises {
         let shows_enough = beat.shown >= voter.held || planted(Fault::GrantToOlderVersion);
         let granted = !beat.idle && shows_enough;
         if granted {
-            let promise = Promise {
-                version: beat.shown,
-                granted: now,
-                length: beat.lease,
-            };
-            self.made.insert(beat.from, promise);
+            self.promise(now, beat);
         }
+        let clear = self.clear(now, voter, beat.from);
+        let sees = self.sees(now, voter.me, beat.from);
+        Ack {
+            granted,
+            clear,
+            sees,
+            ..self.answer_without_vote(voter, beat)
+        }
+    }
+
+    /// A longer promise that still runs is not shortened: the holder may count on it.
+    fn promise(&mut self, now: Now, beat: &Beat) {
+        let mut promise = Promise {
+            version: beat.shown,
+            granted: now,
+            length: beat.lease,
+        };
+        if let Some(longer) = self.made.get(&beat.from)
+            && longer.left(now) > beat.lease
+        {
+            promise = Promise {
+                version: beat.shown,
+                ..*longer
+            };
+        }
+        self.made.insert(beat.from, promise);
+    }
+
+    /// Says what is held, and promises and confirms nothing.
+    pub(super) fn answer_without_vote(&self, voter: Voter, beat: &Beat) -> Ack {
         Ack {
             from: voter.me,
             boot: voter.boot,
@@ -94,10 +123,10 @@ impl Promises {
             beat_boot: beat.boot,
             beat_run: beat.run,
             beat_seq: beat.seq,
-            granted,
+            granted: false,
             held: voter.held,
-            clear: self.clear(now, voter, beat.from),
-            sees: self.sees(now, voter.me, beat.from),
+            clear: Version::ZERO,
+            sees: Vec::new(),
         }
     }
 
@@ -130,5 +159,59 @@ impl Promises {
             .map(|(_, promise)| promise.version)
             .min()
             .map_or(voter.held, |oldest| oldest.min(voter.held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Term;
+
+    const VOTER: Voter = Voter {
+        me: MemberId(3),
+        boot: HostBoot(1),
+        held: Version::new(1, 1),
+        longest_lease: Duration::ZERO,
+    };
+
+    fn beat(seq: u64, lease_ms: u64) -> Beat {
+        Beat {
+            from: MemberId(1),
+            boot: HostBoot(1),
+            run: Incarnation(1),
+            seq,
+            idle: false,
+            deciding: true,
+            shown: Version::new(1, seq),
+            held: Version::new(1, seq),
+            committed: Version::new(1, 1),
+            lease: Duration::from_millis(lease_ms),
+            term: Term(1),
+            leads: false,
+        }
+    }
+
+    #[test]
+    fn longer_promise_outlives_a_shorter_one_given_after_it() {
+        let mut promises = Promises::default();
+        promises.answer(Now::at(0), VOTER, &beat(1, 6_000));
+        promises.answer(Now::at(1_000), VOTER, &beat(2, 180));
+        let later = Voter {
+            held: Version::new(1, 3),
+            ..VOTER
+        };
+        let clear = |promises: &mut Promises, ms: u64| {
+            promises.clear(Now::at(ms * 1_000), later, MemberId(2))
+        };
+        assert_eq!(clear(&mut promises, 5_999), Version::new(1, 2));
+        assert_eq!(clear(&mut promises, 6_000), Version::new(1, 3));
+    }
+
+    #[test]
+    fn member_without_a_vote_promises_and_confirms_nothing() {
+        let promises = Promises::default();
+        let ack = promises.answer_without_vote(VOTER, &beat(1, 600));
+        assert!(!ack.granted);
+        assert_eq!((ack.clear, ack.held), (Version::ZERO, VOTER.held));
     }
 }

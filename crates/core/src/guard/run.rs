@@ -24,6 +24,8 @@ pub struct Guard {
     promises: Promises,
     lease: Lease,
     seq: u64,
+    /// Answers to beats up to this one may be older than the floors.
+    floors_seen_at: u64,
     next_beat: Moment,
     credit: Option<Credit>,
     permits: BTreeMap<GroupId, Permit>,
@@ -81,6 +83,7 @@ impl Guard {
             },
             lease: Lease::default(),
             seq: 0,
+            floors_seen_at: 0,
             next_beat: now.moment(),
             credit: None,
             permits: BTreeMap::new(),
@@ -165,6 +168,9 @@ impl Guard {
     fn want(&mut self, now: Now, wanted: Wanted, actions: &mut Vec<GuardAction>) {
         let first = self.wanted.is_none();
         if let Some(old) = self.wanted.take() {
+            if old.floors != wanted.floors {
+                self.floors_seen_at = self.seq;
+            }
             if old.voters != wanted.voters {
                 self.lease.voters_change(now, &old.voters);
             }
@@ -221,7 +227,8 @@ impl Guard {
         actions.push(GuardAction::Event(GuardEvent::Heard(Box::new(beat))));
     }
 
-    /// A member without a vote answers nobody.
+    /// A member without a vote promises and confirms nothing, but says what it holds: a new voter
+    /// whose document does not name it yet is brought up to date by that.
     fn answer(&mut self, now: Now, beat: &Beat) -> Option<Ack> {
         let wanted = self.wanted.as_ref()?;
         let voter = Voter {
@@ -230,10 +237,10 @@ impl Guard {
             held: wanted.held,
             longest_lease: wanted.longest_lease,
         };
-        wanted
-            .voters
-            .contains(self.id.me)
-            .then(|| self.promises.answer(now, voter, beat))
+        if wanted.voters.contains(self.id.me) {
+            return Some(self.promises.answer(now, voter, beat));
+        }
+        Some(self.promises.answer_without_vote(voter, beat))
     }
 
     fn acked(&mut self, now: Now, ack: &Ack, actions: &mut Vec<GuardAction>) {
@@ -248,6 +255,10 @@ impl Guard {
             .copied()
             .unwrap_or(Version::ZERO);
         if ack.held < floor {
+            // An answer that was overtaken by the voter's acceptance of a newer document is no news.
+            if ack.beat_seq <= self.floors_seen_at {
+                return;
+            }
             if self.told.fell_behind.insert(ack.from, ack.held) != Some(ack.held) {
                 let event = GuardEvent::VoterFellBehind {
                     voter: ack.from,

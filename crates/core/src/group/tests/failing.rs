@@ -299,6 +299,20 @@ fn new_epoch_of_a_failed_group_begins_with_all_its_restarts() {
 }
 
 #[test]
+fn failed_group_is_started_again_by_an_epoch_that_rose_before_its_permit_came() {
+    let mut rig = Rig::watched().running();
+    rig.config.restart.max = 0;
+    rig.exits("app");
+    rig.finish();
+    assert_eq!(rig.state(), failed("app", "exit code 1", false));
+    rig.epoch = 2;
+    rig.want = Want::Gone;
+    rig.settle();
+    rig.want = Want::Run;
+    assert_eq!(rig.settle(), ["start app"]);
+}
+
+#[test]
 fn new_epoch_of_a_running_group_keeps_the_count_of_restarts() {
     let mut rig = Rig::watched().running();
     rig.config.restart.max = 1;
