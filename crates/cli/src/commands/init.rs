@@ -130,5 +130,5 @@ fn text(args: &InitArgs) -> Result<(String, String), Failure> {
             "this host has no name: give the node's with `--node NODE`",
         ));
     }
-    Ok(("the given options".to_owned(), text))
+    Ok(("the command line".to_owned(), text))
 }
