@@ -185,6 +185,7 @@ impl Daemon {
     /// What an earlier run of the daemon left running goes on untouched.
     fn adopt(&mut self, document: Option<&Document>) {
         let Some(document) = document else { return };
+        self.executor.configure(&document.config);
         for (group, resource, epoch) in self.executor.adopt(&document.config) {
             self.step(Input::Fact { group, resource, fact: ResourceFact::Adopted { epoch } });
         }

@@ -48,6 +48,8 @@ impl Boot {
             ("HOME", "/root".to_owned()),
             ("LANG", "C.UTF-8".to_owned()),
             ("HOTPAIR_BOOT_ID", self.boot_id.clone()),
+            ("HOTPAIR_BOOT_ID_FILE", "/run/hotpair/boot-id".to_owned()),
+            ("HOTPAIR_LOG", "/var/lib/hotpair/log".to_owned()),
             ("HOTPAIR_CGROUP", self.cgroup.display().to_string()),
             ("HOTPAIR_LAB_HOST", self.host.clone()),
         ]

@@ -223,16 +223,107 @@ impl Plan {
         })
     }
 
-    /// The practice cluster: [`Plan::bare`] plus the cluster's own programs.
+    /// The practice cluster: [`Plan::bare`] plus the cluster's own programs, set up as a user would
+    /// set them up, and one group, `practice`: the virtual IP and the sample application on it.
     ///
-    /// This is the one place that knows the cluster's command lines. What belongs here, in order:
-    /// the witness host's service `hotpair witness run`; on `node1` a [`Step::Run`] of
-    /// `hotpair init` with the shape's profile, then a service `hotpair daemon`; a `Run` of
-    /// `hotpair token` with `save: Some("token")`; on each further node a `Run` of
-    /// `hotpair join {token}` and its `hotpair daemon`; last the practice group with
-    /// [`VIRTUAL_IP`] and [`sample_application`].
+    /// This is the one place that knows the cluster's command lines.
     pub fn cluster(shape: Shape) -> Result<Self> {
-        Self::bare(shape)
+        let mut plan = Self::bare(shape)?;
+        for i in 1..=shape.nodes {
+            plan.services.push(service(
+                &format!("node{i}"),
+                "daemon",
+                &["hotpair", "daemon"],
+            ));
+        }
+        plan.begin(shape.profile);
+        for i in 2..=shape.nodes {
+            let node = format!("node{i}");
+            plan.patiently("node1", &["hotpair", "token"], Some("token"));
+            plan.patiently(
+                &node,
+                &["hotpair", "join", "{token}", "--name", &node],
+                None,
+            );
+            plan.start(&node, "daemon");
+        }
+        if shape.witness == Witness::Host {
+            plan.services.push(service(
+                "witness",
+                "witness",
+                &["hotpair", "witness", "run"],
+            ));
+            plan.patiently("node1", &["hotpair", "token", "--witness"], Some("witness-token"));
+            let join = [
+                "hotpair",
+                "witness",
+                "join",
+                "{witness-token}",
+                "--address",
+                "10.77.1.9",
+            ];
+            plan.patiently("witness", &join, None);
+            plan.start("witness", "witness");
+        }
+        plan.add_group(&practice_group(shape.nodes));
+        Ok(plan)
+    }
+
+    fn begin(&mut self, profile: Profile) {
+        let init = [
+            "hotpair",
+            "init",
+            "--name",
+            "lab",
+            "--node",
+            "node1",
+            "--profile",
+            profile.name(),
+            "--link",
+            "lan=10.77.1.11",
+            "--link",
+            "hb=10.77.2.11",
+        ];
+        self.run("node1", &init, None);
+        self.start("node1", "daemon");
+    }
+
+    fn run(&mut self, host: &str, argv: &[&str], save: Option<&str>) {
+        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        self.setup.push(Step::Run {
+            host: host.to_owned(),
+            argv,
+            save: save.map(str::to_owned),
+        });
+    }
+
+    /// Runs it again until it succeeds, for at most 20 s: the daemon may still be starting, or the
+    /// cluster agreeing on the member before.
+    fn patiently(&mut self, host: &str, argv: &[&str], save: Option<&str>) {
+        let again = "for i in $(seq 400); do \"$@\" 2>/tmp/hotpair-lab.$$ && exit 0; sleep 0.05; done; cat /tmp/hotpair-lab.$$ >&2; exit 1";
+        let argv: Vec<&str> = ["sh", "-c", again, "sh"]
+            .iter()
+            .chain(argv)
+            .copied()
+            .collect();
+        self.run(host, &argv, save);
+    }
+
+    fn start(&mut self, host: &str, service: &str) {
+        self.setup.push(Step::Start {
+            host: host.to_owned(),
+            service: service.to_owned(),
+        });
+    }
+
+    /// Adds a group to the cluster's configuration, as an administrator would: takes the file, adds
+    /// to it, applies it.
+    fn add_group(&mut self, group: &str) {
+        let file = "/run/hotpair/practice.toml";
+        let script = format!(
+            "hotpair config show > {file} && cat >> {file} <<'END' && hotpair config apply {file}\n{group}\nEND"
+        );
+        self.patiently("node1", &["sh", "-c", &script], None);
     }
 
     /// Says what contradicts itself: unknown hosts, services started but not described.
@@ -314,6 +405,48 @@ pub fn sample_application(address: Ipv4Addr, port: u16) -> Vec<String> {
     ["hotpair", "lab", "sample-app", "--listen", &listen]
         .map(str::to_owned)
         .to_vec()
+}
+
+/// A node's program; process 1 of the host starts it again when it ends, as systemd would.
+fn service(host: &str, name: &str, argv: &[&str]) -> Service {
+    Service {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        argv: argv.iter().map(|&word| word.to_owned()).collect(),
+        restart_after_ms: Some(50),
+    }
+}
+
+/// TOML of the practice group.
+fn practice_group(nodes: usize) -> String {
+    let nodes: Vec<String> = (1..=nodes).map(|i| format!("\"node{i}\"")).collect();
+    let command: Vec<String> = sample_application(VIRTUAL_IP, APP_PORT)
+        .iter()
+        .map(|word| format!("\"{word}\""))
+        .collect();
+    format!(
+        r#"
+[group.practice]
+nodes = [{}]
+
+[group.practice.address.ip]
+address = "{VIRTUAL_IP}/24"
+nics = ["eth0"]
+
+[group.practice.service.app]
+command = [{}]
+requires = ["ip"]
+
+[[group.practice.service.app.detector]]
+url = "http://{VIRTUAL_IP}:{APP_PORT}/"
+interval_s = 1
+timeout_s = 1
+"#,
+        nodes.join(", "),
+        command
+            .join(", ")
+            .replacen("\"hotpair\"", "\"/run/bin/hotpair\"", 1),
+    )
 }
 
 fn host(name: &str, role: Role, last: u8, networks: &[Network]) -> HostPlan {
