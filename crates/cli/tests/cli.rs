@@ -265,6 +265,17 @@ fn operators_word_needs_the_name_typed() {
 }
 
 #[test]
+fn stop_waits_until_the_daemon_is_gone() {
+    let daemon = answering(&[json!({ "done": "groups are handed over" })]);
+    let output = run(&daemon, &["stop"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(out(&output), "the daemon of this node has ended\n");
+    assert!(err(&output).contains("groups are handed over"));
+    let call = &daemon.calls.recv().expect("a call")["call"];
+    assert_eq!(call["shutdown"], json!({ "leave_services": false }));
+}
+
+#[test]
 fn wipe_refuses_while_the_daemon_runs_and_without_confirmation() {
     let daemon = answering(&[]);
     let socket = daemon.root.path().join("run/hotpair/api.sock");

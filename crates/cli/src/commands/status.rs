@@ -19,7 +19,20 @@ pub struct StatusArgs {
 }
 
 pub fn run(session: &Session, args: &StatusArgs) -> Outcome {
-    while args.watch {
+    if args.watch {
+        return watch(session);
+    }
+    let status = session.status()?;
+    session.show(&status, || text(&status, session.ink))?;
+    Ok(match status.leader {
+        Some(_) => ExitCode::SUCCESS,
+        None => ExitCode::from(Code::Undecided as u8),
+    })
+}
+
+/// Until Ctrl-C, also over a daemon that is down for a while.
+fn watch(session: &Session) -> Outcome {
+    loop {
         let shown = match session.status() {
             Ok(status) if session.json => format!("{}\n", serde_json::to_string(&status)?),
             Ok(status) => text(&status, session.ink),
@@ -34,12 +47,6 @@ pub fn run(session: &Session, args: &StatusArgs) -> Outcome {
         print(&format!("{clear}{shown}"));
         std::thread::sleep(Duration::from_secs(1));
     }
-    let status = session.status()?;
-    session.show(&status, || text(&status, session.ink))?;
-    Ok(match status.leader {
-        Some(_) => ExitCode::SUCCESS,
-        None => ExitCode::from(Code::Undecided as u8),
-    })
 }
 
 /// The whole status.

@@ -22,13 +22,22 @@ pub struct WipeArgs {
 
 pub fn run(session: &Session, args: &WipeArgs) -> Outcome {
     let paths = &session.paths;
-    for (socket, what) in [
-        (paths.api_socket(), "daemon"),
-        (paths.guard_socket(), "guard"),
-    ] {
+    let running = [
+        (
+            paths.api_socket(),
+            "daemon",
+            "stop it first: `hotpair stop`",
+        ),
+        (
+            paths.guard_socket(),
+            "guard",
+            "end the process `hotpair guard` of this node",
+        ),
+    ];
+    for (socket, what, hint) in running {
         if UnixStream::connect(&socket).is_ok() {
-            return Err(Failure::refused(format!("the {what} runs on this node; nothing was removed"))
-                .hint("stop it first: `hotpair stop`; take the node out with `hotpair node remove` on another one"));
+            let message = format!("the {what} runs on this node; nothing was removed");
+            return Err(Failure::refused(message).hint(hint));
         }
     }
     let places = [&paths.lib, &paths.run, &paths.log, &paths.etc];
