@@ -1,5 +1,6 @@
 //! Project automation: `cargo xtask COMMAND`. One file for each command.
 
+mod model;
 mod sim;
 
 use clap::{Parser, Subcommand};
@@ -14,12 +15,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Try every schedule of a small cluster within bounds.
+    Model(model::Model),
     /// Simulate clusters under faults and check what must hold.
     Sim(sim::Sim),
 }
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
+        Command::Model(model) => model.run(),
         Command::Sim(sim) => sim.run(),
     };
     match ended {
