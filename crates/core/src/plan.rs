@@ -26,6 +26,7 @@ pub use fitness::{Fitness, Obstacle};
 pub use verdict::{Stay, Verdict, WaitFor};
 pub use what_if::{Fault, what_if};
 
+use crate::fault::{Fault as Bug, planted};
 use crate::config::{Cluster, Group};
 use crate::document::{Document, Membership, Placement};
 use crate::ids::{GroupId, HostBoot, MemberId, ResourceId};
@@ -248,6 +249,7 @@ impl<'a> Draft<'a> {
             .groups
             .get(group)
             .is_some_and(|placement| placement.pin.is_some())
+            && !planted(Bug::TakeOverPinned)
     }
 
     /// The holder says that nothing of the group runs there in this epoch. For a pinned group it must
@@ -259,6 +261,9 @@ impl<'a> Draft<'a> {
         let Some(state) = report.groups.get(group) else {
             return false;
         };
+        if planted(Bug::StaleStopMoves) {
+            return state.state.is_down();
+        }
         state.state.is_down()
             && state.epoch == self.placement(group).epoch
             && (!self.needs_no_lease(group) || report.version >= self.view.document.version)

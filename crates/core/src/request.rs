@@ -83,4 +83,7 @@ pub enum Outcome {
     Done(String),
     /// Nothing was changed: what is wrong and what to do.
     Refused(String),
+    /// No majority could be asked, or none answered in time: whether it was done is not known, or
+    /// it was not.
+    Undecided(String),
 }

@@ -16,11 +16,22 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
     let Asked { call, reply } = asked;
     let answer: Answer = match call {
         Call::Operate { request, dry_run } => return daemon.operate(*request, dry_run, reply),
-        Call::ConfigApply { file, text, apply, dry_run } => {
+        Call::ConfigApply {
+            file,
+            text,
+            apply,
+            dry_run,
+        } => {
             return config_apply(daemon, &file, &text, apply, dry_run, reply);
         }
-        Call::ConfigRollback { revision, dry_run } => return roll_back(daemon, revision, dry_run, reply),
-        Call::Events { since, last, follow } => Answer {
+        Call::ConfigRollback { revision, dry_run } => {
+            return roll_back(daemon, revision, dry_run, reply);
+        }
+        Call::Events {
+            since,
+            last,
+            follow,
+        } => Answer {
             reply: Reply::Events(daemon.events.since(since, last)),
             follow: follow.then(|| daemon.events.follow()),
         },
@@ -29,45 +40,65 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
         Call::Simulate { fail } => simulate(daemon, &fail).into(),
         Call::ConfigShow { revision } => config_show(daemon, revision).into(),
         Call::ConfigHistory => history(daemon).into(),
-        Call::Token { witness, valid_for_s } => token(daemon, witness, valid_for_s).into(),
-        Call::Recording => Reply::Refused(
-            "this daemon was not started with `--record FILE`, so there is no recording".into(),
-        )
-        .into(),
+        Call::Token {
+            witness,
+            valid_for_s,
+        } => token(daemon, witness, valid_for_s).into(),
+        Call::Recording => recording(daemon).into(),
         Call::Shutdown { leave_services } => daemon.shut_down(leave_services).into(),
     };
     let _ = reply.send(answer);
 }
 
-const NO_DOCUMENT: &str = "this node has no cluster document yet: it waits for a member to give it one";
+const NO_DOCUMENT: &str =
+    "this node has no cluster document yet: it waits for a member to give it one";
 
 fn status(daemon: &Daemon) -> Reply {
     let status = daemon.node.status(now());
-    view::status(&status, &daemon.sights).map_or_else(|| Reply::Refused(NO_DOCUMENT.into()), |v| Reply::Status(Box::new(v)))
+    view::status(&status, &daemon.sights).map_or_else(
+        || Reply::Refused(NO_DOCUMENT.into()),
+        |v| Reply::Status(Box::new(v)),
+    )
 }
 
 fn explain(daemon: &Daemon, group: &str) -> Reply {
     let status = daemon.node.status(now());
-    view::explain(&status, &GroupId(group.to_owned())).map_or_else(|| no_such_group(daemon, group), Reply::Explain)
+    view::explain(&status, &GroupId(group.to_owned()))
+        .map_or_else(|| no_such_group(daemon, group), Reply::Explain)
 }
 
 fn no_such_group(daemon: &Daemon, group: &str) -> Reply {
     let known = daemon.document().map(|document| {
-        document.config.groups.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        document
+            .config
+            .groups
+            .keys()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
     });
     match known {
-        Some(known) if known.is_empty() => Reply::Refused("the cluster has no groups yet: `hotpair config apply FILE` adds some".into()),
+        Some(known) if known.is_empty() => Reply::Refused(
+            "the cluster has no groups yet: `hotpair config apply FILE` adds some".into(),
+        ),
         Some(known) => Reply::Refused(format!("there is no group `{group}`; there are: {known}")),
         None => Reply::Refused(NO_DOCUMENT.into()),
     }
 }
 
 fn simulate(daemon: &Daemon, fail: &str) -> Reply {
-    let Some(document) = daemon.document() else { return Reply::Refused(NO_DOCUMENT.into()) };
+    let Some(document) = daemon.document() else {
+        return Reply::Refused(NO_DOCUMENT.into());
+    };
     let config = &document.config;
     let fault = if let Some(node) = config.node_named(fail) {
         Fault::Node(node)
-    } else if fail == "witness" || config.witness.as_ref().is_some_and(|witness| witness.name == fail) {
+    } else if fail == "witness"
+        || config
+            .witness
+            .as_ref()
+            .is_some_and(|witness| witness.name == fail)
+    {
         Fault::Witness
     } else if config.links.iter().any(|link| link.name == fail) {
         Fault::Link(fail.to_owned())
@@ -92,9 +123,14 @@ fn revision_text(daemon: &Daemon, revision: u64) -> Result<String, Reply> {
 }
 
 fn config_show(daemon: &Daemon, revision: Option<u64>) -> Reply {
-    let Some(document) = daemon.document() else { return Reply::Refused(NO_DOCUMENT.into()) };
+    let Some(document) = daemon.document() else {
+        return Reply::Refused(NO_DOCUMENT.into());
+    };
     match revision {
-        None => Reply::Config { revision: document.revision, text: hotpair_config::show(&document.config) },
+        None => Reply::Config {
+            revision: document.revision,
+            text: hotpair_config::show(&document.config),
+        },
         Some(revision) => match revision_text(daemon, revision) {
             Ok(text) => Reply::Config { revision, text },
             Err(refusal) => refusal,
@@ -107,11 +143,20 @@ fn history(daemon: &Daemon) -> Reply {
     if let Ok(entries) = std::fs::read_dir(daemon.revisions()) {
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".toml")).and_then(|n| n.parse().ok());
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".toml"))
+                .and_then(|n| n.parse().ok());
             let Some(revision) = number else { continue };
             let changed = entry.metadata().and_then(|data| data.modified()).ok();
-            let time = changed.and_then(|at| jiff::Timestamp::try_from(at).ok()).map(|at| at.to_string());
-            revisions.push(RevisionView { revision, time: time.unwrap_or_default(), summary: String::new() });
+            let time = changed
+                .and_then(|at| jiff::Timestamp::try_from(at).ok())
+                .map(|at| at.to_string());
+            revisions.push(RevisionView {
+                revision,
+                time: time.unwrap_or_default(),
+                summary: String::new(),
+            });
         }
     }
     revisions.sort_by_key(|view| std::cmp::Reverse(view.revision));
@@ -122,21 +167,35 @@ fn history(daemon: &Daemon) -> Reply {
 }
 
 fn summary(daemon: &Daemon, before: u64, after: u64) -> String {
-    let Some(document) = daemon.document() else { return String::new() };
+    let Some(document) = daemon.document() else {
+        return String::new();
+    };
     let read = |revision| {
         let text = revision_text(daemon, revision).ok()?;
-        hotpair_config::check("", &text, Some(&document.config)).ok().map(|checked| checked.cluster)
+        hotpair_config::check("", &text, Some(&document.config))
+            .ok()
+            .map(|checked| checked.cluster)
     };
     match (read(before), read(after)) {
         (Some(before), Some(after)) => {
-            let parts: Vec<String> = hotpair_config::diff(&before, &after).into_iter().map(|change| change.text).collect();
+            let parts: Vec<String> = hotpair_config::diff(&before, &after)
+                .into_iter()
+                .map(|change| change.text)
+                .collect();
             parts.join("; ")
         }
         _ => String::new(),
     }
 }
 
-fn config_apply(daemon: &mut Daemon, file: &str, text: &str, apply: bool, dry_run: bool, reply: oneshot::Sender<Answer>) {
+fn config_apply(
+    daemon: &mut Daemon,
+    file: &str,
+    text: &str,
+    apply: bool,
+    dry_run: bool,
+    reply: oneshot::Sender<Answer>,
+) {
     let Some(document) = daemon.document() else {
         let _ = reply.send(Reply::Refused(NO_DOCUMENT.into()).into());
         return;
@@ -145,37 +204,84 @@ fn config_apply(daemon: &mut Daemon, file: &str, text: &str, apply: bool, dry_ru
         Ok(checked) => checked,
         Err(findings) => {
             let rendered = hotpair_config::render(&findings, file, text, false);
-            let _ = reply.send(Reply::ConfigChecked { ok: false, rendered, changes: Vec::new() }.into());
+            let _ = reply.send(
+                Reply::ConfigChecked {
+                    ok: false,
+                    rendered,
+                    changes: Vec::new(),
+                }
+                .into(),
+            );
             return;
         }
     };
     if apply {
-        let request = Request::Configure { config: Box::new(checked.cluster), made_from: document.revision };
+        let request = Request::Configure {
+            config: Box::new(checked.cluster),
+            made_from: document.revision,
+        };
         return daemon.operate(request, dry_run, reply);
     }
     let rendered = hotpair_config::render(&checked.warnings, file, text, false);
-    let changes = hotpair_config::diff(&document.config, &checked.cluster).iter().map(ToString::to_string).collect();
-    let _ = reply.send(Reply::ConfigChecked { ok: true, rendered, changes }.into());
+    let changes = hotpair_config::diff(&document.config, &checked.cluster)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let _ = reply.send(
+        Reply::ConfigChecked {
+            ok: true,
+            rendered,
+            changes,
+        }
+        .into(),
+    );
 }
 
 fn roll_back(daemon: &mut Daemon, revision: u64, dry_run: bool, reply: oneshot::Sender<Answer>) {
     match revision_text(daemon, revision) {
-        Ok(text) => config_apply(daemon, &format!("revision {revision}"), &text, true, dry_run, reply),
+        Ok(text) => config_apply(
+            daemon,
+            &format!("revision {revision}"),
+            &text,
+            true,
+            dry_run,
+            reply,
+        ),
         Err(refusal) => {
             let _ = reply.send(refusal.into());
         }
     }
 }
 
+fn recording(daemon: &Daemon) -> Reply {
+    let Some(recording) = &daemon.recording else {
+        return Reply::Refused(
+            "nothing is recorded: start the daemon with HOTPAIR_RECORD=1 in its environment, and ask again".into(),
+        );
+    };
+    match recording.read() {
+        Ok(value) => Reply::Recording(value),
+        Err(error) => Reply::Refused(format!("the recording cannot be read: {error}")),
+    }
+}
+
 fn token(daemon: &mut Daemon, witness: bool, valid_for_s: u64) -> Reply {
-    let Some(document) = daemon.document() else { return Reply::Refused(NO_DOCUMENT.into()) };
+    let Some(document) = daemon.document() else {
+        return Reply::Refused(NO_DOCUMENT.into());
+    };
     let fingerprint = match daemon.keys().identity() {
         Ok(identity) => identity.ca_fingerprint(),
         Err(error) => return Reply::Refused(format!("keys of this node: {error}")),
     };
     let valid_for_s = valid_for_s.clamp(60, 7 * 24 * 3600);
     let me = daemon.keys().member;
-    match daemon.tokens.give(&document.config, me, &fingerprint, witness, Duration::from_secs(valid_for_s)) {
+    match daemon.tokens.give(
+        &document.config,
+        me,
+        &fingerprint,
+        witness,
+        Duration::from_secs(valid_for_s),
+    ) {
         Ok(text) => Reply::Token { text, valid_for_s },
         Err(text) => Reply::Refused(text),
     }

@@ -8,6 +8,7 @@ use crate::guard::protocol::{FromGuard, GateSetup, LinkSetup, LinkSight, Setup, 
 use crate::join::{self, JoinReply, JoinRequest, JoinStep};
 use crate::paths::Paths;
 use crate::persist::{self, Written};
+use crate::recording::Recording;
 use crate::server::{self, Answer, Asked};
 use crate::store::{self, Keys, StoreError};
 use crate::tokens::Tokens;
@@ -16,7 +17,9 @@ use hotpair_api::Reply;
 use hotpair_core::document::Document;
 use hotpair_core::group::ResourceFact;
 use hotpair_core::ids::{HostBoot, Incarnation, MemberId, Version};
-use hotpair_core::node::{Action, Durable, Event, Identity, Input, Level, Node, PersistId, What};
+use hotpair_core::node::{
+    Action, Durable, Event, HostAction, Identity, Input, Level, Node, PersistId, What,
+};
 use hotpair_core::reason::Reason;
 use hotpair_core::request::{Outcome, Request};
 use hotpair_core::time::Moment;
@@ -45,7 +48,9 @@ pub enum DaemonError {
     Cgroup(#[from] cgroup::CgroupError),
     #[error("the executor cannot start: {0}")]
     Executor(String),
-    #[error("another daemon of this node runs already (it answers at {0}): stop it first with `hotpair stop`")]
+    #[error(
+        "another daemon of this node runs already (it answers at {0}): stop it first with `hotpair stop`"
+    )]
     Running(PathBuf),
     #[error("the socket {0} cannot be opened: {1}")]
     Socket(PathBuf, std::io::Error),
@@ -58,7 +63,9 @@ pub enum DaemonError {
 /// # Errors
 /// It cannot start; nothing has been touched then.
 pub fn run(paths: Paths) -> Result<(), DaemonError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut daemon = Daemon::start(paths)?;
         daemon.serve().await;
@@ -69,7 +76,12 @@ pub fn run(paths: Paths) -> Result<(), DaemonError> {
 /// Who waits for the answer to a request.
 enum Waiting {
     Api(oneshot::Sender<Answer>),
-    Join { member: MemberId, witness: bool, reply: oneshot::Sender<JoinReply>, ticket: Box<hotpair_wire::token::Ticket> },
+    Join {
+        member: MemberId,
+        witness: bool,
+        reply: oneshot::Sender<JoinReply>,
+        ticket: Box<hotpair_wire::token::Ticket>,
+    },
     /// The daemon itself, on its way out.
     Nobody,
 }
@@ -94,6 +106,7 @@ pub(crate) struct Daemon {
     listeners: Listeners,
     guard: Option<mpsc::UnboundedSender<ToGuard>>,
     guard_lost: Option<tokio::time::Instant>,
+    guard_kept: tokio::task::JoinHandle<()>,
     setup: Option<Setup>,
     writes: std::sync::mpsc::Sender<(PersistId, Box<Durable>)>,
     pub(crate) events: EventLog,
@@ -106,6 +119,8 @@ pub(crate) struct Daemon {
     cgroup_root: PathBuf,
     leaving: Option<tokio::time::Instant>,
     ended: bool,
+    end_guard: bool,
+    pub(crate) recording: Option<Recording>,
     channels: Option<Channels>,
 }
 
@@ -129,7 +144,10 @@ impl Daemon {
         let name = state
             .as_ref()
             .and_then(|state| state.document.as_ref())
-            .map_or_else(|| keys.member.to_string(), |document| document.config.name_of(keys.member));
+            .map_or_else(
+                || keys.member.to_string(),
+                |document| document.config.name_of(keys.member),
+            );
 
         let (exec_sender, exec) = mpsc::unbounded_channel();
         let settings = Settings {
@@ -139,24 +157,42 @@ impl Daemon {
             cgroup_root: cgroup_root.clone(),
             host_boot: boot,
         };
-        let executor = Executor::new(settings, exec_sender).map_err(|error| DaemonError::Executor(error.to_string()))?;
+        let executor = Executor::new(settings, exec_sender)
+            .map_err(|error| DaemonError::Executor(error.to_string()))?;
         let (net_sender, net) = mpsc::unbounded_channel();
         let transport = Transport::new(net_sender);
         let (written_sender, written) = mpsc::unbounded_channel();
         let (asked_sender, asked) = mpsc::unbounded_channel();
         tokio::spawn(server::serve(listener, asked_sender));
         let (guard_sender, guard) = mpsc::unbounded_channel();
-        tokio::spawn(link::keep(paths.clone(), cgroup_root.join("groups"), guard_sender));
+        let guard_kept = tokio::spawn(link::keep(
+            paths.clone(),
+            cgroup_root.join("groups"),
+            guard_sender,
+        ));
 
         let start = now();
-        let id = Identity { me: keys.member, boot, incarnation: Incarnation(start.boot_us), seed: store::random_u64()? };
+        let id = Identity {
+            me: keys.member,
+            boot,
+            incarnation: Incarnation(start.boot_us),
+            seed: store::random_u64()?,
+        };
+        let recording = Recording::wanted(&paths, &id, state.as_ref(), start);
         let mut daemon = Self {
+            recording,
             node: Node::restore(id, state.clone(), start),
             dialer: Dialer::new(identity.clone(), transport.clone()),
             listeners: Listeners::new(&[identity], transport.clone())?,
             writes: persist::start(paths.state(), written_sender),
             events: EventLog::open(&paths, &name),
-            channels: Some(Channels { guard, net, exec, written, asked }),
+            channels: Some(Channels {
+                guard,
+                net,
+                exec,
+                written,
+                asked,
+            }),
             paths,
             keys,
             boot,
@@ -165,6 +201,7 @@ impl Daemon {
             transport,
             guard: None,
             guard_lost: None,
+            guard_kept,
             setup: None,
             waiting: BTreeMap::new(),
             next_request: 0,
@@ -175,9 +212,12 @@ impl Daemon {
             cgroup_root,
             leaving: None,
             ended: false,
+            end_guard: false,
         };
         daemon.adopt(state.as_ref().and_then(|state| state.document.as_deref()));
-        daemon.events.add("message", Some(name), None, "the daemon has started".into());
+        daemon
+            .events
+            .add("message", Some(name), None, "the daemon has started".into());
         daemon.step(Input::Tick);
         Ok(daemon)
     }
@@ -187,13 +227,23 @@ impl Daemon {
         let Some(document) = document else { return };
         self.executor.configure(&document.config);
         for (group, resource, epoch) in self.executor.adopt(&document.config) {
-            self.step(Input::Fact { group, resource, fact: ResourceFact::Adopted { epoch } });
+            self.step(Input::Fact {
+                group,
+                resource,
+                fact: ResourceFact::Adopted { epoch },
+            });
         }
     }
 
     async fn serve(&mut self) {
-        let Some(mut channels) = self.channels.take() else { return };
-        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else { return };
+        let Some(mut channels) = self.channels.take() else {
+            return;
+        };
+        let Ok(mut terminate) =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        else {
+            return;
+        };
         while !self.ended {
             let deadline = self.next_deadline();
             let heartbeat = self.heartbeat();
@@ -214,17 +264,27 @@ impl Daemon {
             self.look_after_guard();
             self.leave();
         }
+        if self.end_guard {
+            self.guard_kept.abort();
+            link::end(&self.paths);
+        }
         let _ = std::fs::remove_file(self.paths.api_socket());
     }
 
     fn next_deadline(&self) -> Duration {
         let at = now().moment();
-        self.node.deadline().map_or(Duration::from_secs(1), |deadline: Moment| deadline.since(at))
+        self.node
+            .deadline()
+            .map_or(Duration::from_secs(1), |deadline: Moment| {
+                deadline.since(at)
+            })
     }
 
     fn heartbeat(&self) -> Duration {
         let document = self.node.document();
-        document.map_or(Duration::from_millis(500), |document| document.config.timing.heartbeat.min(Duration::from_secs(1)))
+        document.map_or(Duration::from_millis(500), |document| {
+            document.config.timing.heartbeat.min(Duration::from_secs(1))
+        })
     }
 
     /// The guard sends real heartbeats only while this loop turns.
@@ -235,7 +295,12 @@ impl Daemon {
     }
 
     pub(crate) fn step(&mut self, input: Input) {
-        let actions = self.node.step(now(), input);
+        let at = now();
+        let heard = self.recording.as_ref().map(|_| input.clone());
+        let actions = self.node.step(at, input);
+        if let (Some(recording), Some(input)) = (&mut self.recording, heard) {
+            recording.add(at, &input, &actions);
+        }
         self.act(actions);
         self.follow_document();
     }
@@ -254,20 +319,50 @@ impl Daemon {
                     }
                 }
                 Action::Resource(action) => {
-                    let first = self.node.document().and_then(|document| document.groups.get(&action.group).cloned());
-                    let probe = first.is_some_and(|placement| placement.reason == Reason::FirstStart);
+                    let first = self
+                        .node
+                        .document()
+                        .and_then(|document| document.groups.get(&action.group).cloned());
+                    let probe =
+                        first.is_some_and(|placement| placement.reason == Reason::FirstStart);
                     self.executor.act(action, probe);
                 }
                 Action::Answer { id, outcome } => self.answered(id, outcome),
                 Action::Event(event) => self.record(&event),
-                Action::Host(action) => self.log(Level::Warning, &format!("the policy asks for {action:?}")),
+                Action::Host(action) => self.host_action(action),
+            }
+        }
+    }
+
+    /// The final action of a group that could run nowhere.
+    fn host_action(&mut self, action: HostAction) {
+        match action {
+            HostAction::StopHotpair => {
+                self.log(
+                    Level::Error,
+                    "a group could run nowhere: hotpair stops here, as its final action says",
+                );
+                let _ = self.shut_down(false);
+            }
+            HostAction::Reboot => {
+                self.log(
+                    Level::Error,
+                    "a group could run nowhere: this host restarts, as its final action says",
+                );
+                // `systemctl` rather than the system call: a container or practice host has none, and
+                // must not take the machine down with it.
+                let _ = std::process::Command::new("systemctl")
+                    .arg("reboot")
+                    .spawn();
             }
         }
     }
 
     /// Brings everything around the node in line with the document it keeps.
     fn follow_document(&mut self) {
-        let Some(document) = self.node.document().cloned() else { return };
+        let Some(document) = self.node.document().cloned() else {
+            return;
+        };
         if document.version == self.configured {
             return;
         }
@@ -298,16 +393,27 @@ impl Daemon {
             let local = link.addresses.get(&me).copied();
             listen.extend(local);
             for (&member, &address) in link.addresses.iter().filter(|(member, _)| **member > me) {
-                targets.insert(Target { member, address, local });
+                targets.insert(Target {
+                    member,
+                    address,
+                    local,
+                });
             }
         }
         if let Some(witness) = &document.config.witness {
-            let to = |&address| Target { member: witness.id, address, local: None };
+            let to = |&address| Target {
+                member: witness.id,
+                address,
+                local: None,
+            };
             targets.extend(witness.addresses.iter().map(to));
         }
         self.listeners.listen(&listen);
         if let Err(error) = self.dialer.targets(&targets) {
-            self.log(Level::Error, &format!("connections cannot be made with this node's keys: {error}"));
+            self.log(
+                Level::Error,
+                &format!("connections cannot be made with this node's keys: {error}"),
+            );
         }
     }
 
@@ -333,7 +439,10 @@ impl Daemon {
             })
         });
         let groups = config.groups.iter().map(|(name, group)| {
-            let addresses = group.addresses().map(|address| (address.address, address.prefix)).collect();
+            let addresses = group
+                .addresses()
+                .map(|address| (address.address, address.prefix))
+                .collect();
             let cgroup = self.cgroup_root.join("groups").join(&name.0);
             (name.clone(), GateSetup { addresses, cgroup })
         });
@@ -344,7 +453,10 @@ impl Daemon {
             key_id: self.keys.heartbeat_key_id,
             key: self.keys.heartbeat_key.clone(),
             links: links.collect(),
-            witness: config.witness.as_ref().map(|witness| (witness.id, witness.addresses.clone())),
+            witness: config
+                .witness
+                .as_ref()
+                .map(|witness| (witness.id, witness.addresses.clone())),
             table: std::env::var("HOTPAIR_TABLE").unwrap_or_else(|_| "hotpair".into()),
             groups: groups.collect(),
         }
@@ -378,9 +490,15 @@ impl Daemon {
     }
 
     fn look_after_guard(&mut self) {
-        if self.guard_lost.is_some_and(|since| since.elapsed() >= GUARD_LIMIT) {
+        if self
+            .guard_lost
+            .is_some_and(|since| since.elapsed() >= GUARD_LIMIT)
+        {
             self.guard_lost = Some(tokio::time::Instant::now());
-            self.log(Level::Error, "there has been no guard for 2 s: nothing is permitted without it");
+            self.log(
+                Level::Error,
+                "there has been no guard for 2 s: nothing is permitted without it",
+            );
             let actions = self.node.guard_restarted(now());
             self.act(actions);
         }
@@ -389,20 +507,42 @@ impl Daemon {
     fn exec_event(&mut self, event: ExecEvent) {
         match event {
             ExecEvent::Done { id, result } => self.step(Input::Done { id, result }),
-            ExecEvent::Fact { group, resource, fact } => self.step(Input::Fact { group, resource, fact }),
+            ExecEvent::Fact {
+                group,
+                resource,
+                fact,
+            } => self.step(Input::Fact {
+                group,
+                resource,
+                fact,
+            }),
             ExecEvent::Log(text) => self.log(Level::Message, &text),
         }
     }
 
     fn net(&mut self, net: Net) {
         match net {
-            Net::Message { cluster, from, message } => {
-                let member = self.node.document().is_some_and(|d| d.config.members().contains(&from));
+            Net::Message {
+                cluster,
+                from,
+                message,
+            } => {
+                let member = self
+                    .node
+                    .document()
+                    .is_some_and(|d| d.config.members().contains(&from));
                 if cluster == self.cluster && member {
-                    self.step(Input::Message { from, message: *message });
+                    self.step(Input::Message {
+                        from,
+                        message: *message,
+                    });
                 }
             }
-            Net::Join { from, request, reply } => self.join(from, *request, reply),
+            Net::Join {
+                from,
+                request,
+                reply,
+            } => self.join(from, *request, reply),
             Net::Problem(text) => self.log(Level::Warning, &text),
         }
     }
@@ -411,7 +551,10 @@ impl Daemon {
         match written {
             Written::UpTo(id) => self.step(Input::Persisted(id)),
             Written::Failing(text) => {
-                self.log(Level::Error, &format!("this node cannot keep its state, so it agrees to nothing: {text}"));
+                self.log(
+                    Level::Error,
+                    &format!("this node cannot keep its state, so it agrees to nothing: {text}"),
+                );
             }
         }
     }
@@ -422,7 +565,9 @@ impl Daemon {
             let _ = reply.send(JoinReply::Refused(refusal));
             return;
         }
-        let Some(document) = self.node.document().cloned() else { return };
+        let Some(document) = self.node.document().cloned() else {
+            return;
+        };
         if matches!(request.step, JoinStep::Look) {
             let _ = reply.send(join::offer(&document.config));
             return;
@@ -430,9 +575,21 @@ impl Daemon {
         match join::admit(&document.config, &request.step) {
             Ok((config, member)) => {
                 let witness = matches!(request.step, JoinStep::Witness { .. });
-                let waiting = Waiting::Join { member, witness, reply, ticket: Box::new(request.ticket) };
+                let waiting = Waiting::Join {
+                    member,
+                    witness,
+                    reply,
+                    ticket: Box::new(request.ticket),
+                };
                 let made_from = document.revision;
-                self.request(Request::Configure { config: Box::new(config), made_from }, false, waiting);
+                self.request(
+                    Request::Configure {
+                        config: Box::new(config),
+                        made_from,
+                    },
+                    false,
+                    waiting,
+                );
             }
             Err(refusal) => {
                 let _ = reply.send(JoinReply::Refused(refusal));
@@ -444,11 +601,20 @@ impl Daemon {
         self.next_request += 1;
         let id = self.next_request;
         self.waiting.insert(id, waiting);
-        self.step(Input::Request { id, request: Box::new(request), dry_run });
+        self.step(Input::Request {
+            id,
+            request: Box::new(request),
+            dry_run,
+        });
     }
 
     /// Passes an operator's request on; the caller gets its outcome.
-    pub(crate) fn operate(&mut self, request: Request, dry_run: bool, reply: oneshot::Sender<Answer>) {
+    pub(crate) fn operate(
+        &mut self,
+        request: Request,
+        dry_run: bool,
+        reply: oneshot::Sender<Answer>,
+    ) {
         self.request(request, dry_run, Waiting::Api(reply));
     }
 
@@ -458,10 +624,16 @@ impl Daemon {
                 let answer = match outcome {
                     Outcome::Done(text) => Reply::Done(text),
                     Outcome::Refused(text) => Reply::Refused(text),
+                    Outcome::Undecided(text) => Reply::Undecided(text),
                 };
                 let _ = reply.send(answer.into());
             }
-            Some(Waiting::Join { member, witness, reply, ticket }) => {
+            Some(Waiting::Join {
+                member,
+                witness,
+                reply,
+                ticket,
+            }) => {
                 let _ = reply.send(self.welcome(member, witness, &ticket, outcome));
             }
             Some(Waiting::Nobody) | None => {}
@@ -475,7 +647,7 @@ impl Daemon {
         ticket: &hotpair_wire::token::Ticket,
         outcome: Outcome,
     ) -> JoinReply {
-        if let Outcome::Refused(text) = outcome {
+        if let Outcome::Refused(text) | Outcome::Undecided(text) = outcome {
             return JoinReply::Refused(text);
         }
         if let Err(refusal) = self.tokens.redeem(ticket) {
@@ -490,7 +662,10 @@ impl Daemon {
             join::issue(&authority, &document, member, heartbeat, !witness)
         });
         match issued {
-            Ok(keys) => JoinReply::Welcome { keys: Box::new(keys), state: Box::new(join::first_state(&document)) },
+            Ok(keys) => JoinReply::Welcome {
+                keys: Box::new(keys),
+                state: Box::new(join::first_state(&document)),
+            },
             Err(error) => JoinReply::Refused(format!("no keys can be made for it: {error}")),
         }
     }
@@ -498,7 +673,10 @@ impl Daemon {
     /// Stops the daemon in good order: its groups are handed over first.
     pub(crate) fn shut_down(&mut self, leave_services: bool) -> Reply {
         if leave_services {
-            let disarmed = self.node.document().is_some_and(|document| document.disarmed);
+            let disarmed = self
+                .node
+                .document()
+                .is_some_and(|document| document.disarmed);
             if !disarmed {
                 return Reply::Refused(
                     "services can be left running only while the cluster is disarmed: run `hotpair disarm` first".into(),
@@ -517,24 +695,29 @@ impl Daemon {
         let Some(since) = self.leaving else { return };
         let me = self.keys.member;
         let free = self.node.document().is_none_or(|document| {
-            document.held_by(me).next().is_none() && document.members.get(&me).is_none_or(|member| member.left)
+            document.held_by(me).next().is_none()
+                && document.members.get(&me).is_none_or(|member| member.left)
         });
         if free || since.elapsed() >= LEAVE_LIMIT {
-            if let Some(guard) = &self.guard {
-                let _ = guard.send(ToGuard::End);
-            }
             self.log(Level::Message, "the daemon ends");
+            self.end_guard = true;
             self.ended = true;
         }
     }
 
     fn log(&mut self, level: Level, text: &str) {
-        let name = self.node.document().map(|document| document.config.name_of(self.keys.member));
-        self.events.add(level_name(level), name, None, text.to_owned());
+        let name = self
+            .node
+            .document()
+            .map(|document| document.config.name_of(self.keys.member));
+        self.events
+            .add(level_name(level), name, None, text.to_owned());
     }
 
     fn record(&mut self, event: &Event) {
-        let Some(document) = self.node.document().cloned() else { return };
+        let Some(document) = self.node.document().cloned() else {
+            return;
+        };
         let config = &document.config;
         let node = event.node.map(|node| config.name_of(node));
         let text = event_text(&event.what, config, node.as_deref().unwrap_or(""));
@@ -585,10 +768,15 @@ fn event_text(what: &What, config: &hotpair_core::config::Cluster, node: &str) -
         What::GroupState { state, detail } if detail.is_empty() => format!("{state} on {node}"),
         What::GroupState { state, detail } => format!("{state} on {node}: {detail}"),
         What::MemberUp => format!("{node} is heard"),
-        What::MemberDown { silent } => format!("{node} has not been heard on any link for {} ms", silent.as_millis()),
+        What::MemberDown { silent } => format!(
+            "{node} has not been heard on any link for {} ms",
+            silent.as_millis()
+        ),
         What::MemberRebooted => format!("{node} was restarted"),
         What::LeaseHeld => format!("{node} holds a lease: a majority of the voters answers it"),
-        What::LeaseLost => format!("{node} has lost its lease: no majority of the voters answers it"),
+        What::LeaseLost => {
+            format!("{node} has lost its lease: no majority of the voters answers it")
+        }
         What::VoterRefused { detail } => format!("{node} is not counted as a voter: {detail}"),
         What::Text(text) => text.clone(),
     }

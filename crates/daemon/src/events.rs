@@ -40,9 +40,24 @@ impl EventLog {
             }
         }
         let next = kept.back().map_or(1, |last| last.number + 1);
-        let file = OpenOptions::new().create(true).append(true).open(&path).ok();
-        let written = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |data| data.len());
-        Self { path, file, written, next, kept, stream: broadcast::channel(1024).0, by: by.to_owned() }
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .ok();
+        let written = file
+            .as_ref()
+            .and_then(|file| file.metadata().ok())
+            .map_or(0, |data| data.len());
+        Self {
+            path,
+            file,
+            written,
+            next,
+            kept,
+            stream: broadcast::channel(1024).0,
+            by: by.to_owned(),
+        }
     }
 
     /// Appends an entry.
@@ -66,11 +81,17 @@ impl EventLog {
     }
 
     fn write(&mut self, event: &EventView) {
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        let Ok(mut line) = serde_json::to_vec(event) else {
+            return;
+        };
         line.push(b'\n');
         if self.written > FILE_LIMIT {
             let _ = std::fs::rename(&self.path, self.path.with_extension("jsonl.1"));
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path).ok();
+            self.file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)
+                .ok();
             self.written = 0;
         }
         if let Some(file) = &mut self.file
@@ -83,7 +104,12 @@ impl EventLog {
     /// Entries from number `since` on, the newest `last` of them if given.
     #[must_use]
     pub fn since(&self, since: u64, last: Option<usize>) -> Vec<EventView> {
-        let wanted: Vec<_> = self.kept.iter().filter(|event| event.number >= since).cloned().collect();
+        let wanted: Vec<_> = self
+            .kept
+            .iter()
+            .filter(|event| event.number >= since)
+            .cloned()
+            .collect();
         let skip = last.map_or(0, |last| wanted.len().saturating_sub(last));
         wanted.into_iter().skip(skip).collect()
     }

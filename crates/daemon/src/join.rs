@@ -41,14 +41,27 @@ pub struct JoinRequest {
 pub enum JoinStep {
     /// What is there to join? Does not use the token up.
     Look,
-    Node { name: String, description: String, addresses: BTreeMap<String, SocketAddr> },
-    Witness { name: String, addresses: Vec<SocketAddr> },
+    Node {
+        name: String,
+        description: String,
+        addresses: BTreeMap<String, SocketAddr>,
+    },
+    Witness {
+        name: String,
+        addresses: Vec<SocketAddr>,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum JoinReply {
-    Cluster { name: String, links: Vec<LinkOffer> },
-    Welcome { keys: Box<Keys>, state: Box<Durable> },
+    Cluster {
+        name: String,
+        links: Vec<LinkOffer>,
+    },
+    Welcome {
+        keys: Box<Keys>,
+        state: Box<Durable>,
+    },
     Refused(String),
 }
 
@@ -68,7 +81,9 @@ pub enum JoinError {
     Token(#[from] TokenError),
     #[error("keys: {0}")]
     Keys(#[from] PkiError),
-    #[error("no node of the cluster could be reached at {addresses} ({last}): does its daemon run, and does a firewall let TCP port 14338 pass?")]
+    #[error(
+        "no node of the cluster could be reached at {addresses} ({last}): does its daemon run, and does a firewall let TCP port 14338 pass?"
+    )]
     Unreachable { addresses: String, last: String },
     #[error("{0}")]
     Refused(String),
@@ -143,9 +158,16 @@ pub fn issue(
 pub fn offer(config: &Cluster) -> JoinReply {
     let links = config.links.iter().map(|link| LinkOffer {
         name: link.name.clone(),
-        nodes: link.addresses.iter().map(|(&node, &address)| (config.name_of(node), address)).collect(),
+        nodes: link
+            .addresses
+            .iter()
+            .map(|(&node, &address)| (config.name_of(node), address))
+            .collect(),
     });
-    JoinReply::Cluster { name: config.name.clone(), links: links.collect() }
+    JoinReply::Cluster {
+        name: config.name.clone(),
+        links: links.collect(),
+    }
 }
 
 /// The configuration with the new member, and its number.
@@ -156,9 +178,15 @@ pub fn admit(config: &Cluster, step: &JoinStep) -> Result<(Cluster, MemberId), S
     let mut next = config.clone();
     match step {
         JoinStep::Look => Err("nothing was asked for".into()),
-        JoinStep::Node { name, description, addresses } => {
+        JoinStep::Node {
+            name,
+            description,
+            addresses,
+        } => {
             if config.node_named(name).is_some() {
-                return Err(format!("a node named `{name}` is in the cluster already: choose another with `--name`, or remove the old one with `hotpair node remove {name}`"));
+                return Err(format!(
+                    "a node named `{name}` is in the cluster already: choose another with `--name`, or remove the old one with `hotpair node remove {name}`"
+                ));
             }
             let number = config.nodes.keys().map(|id| id.0).max().unwrap_or(0) + 1;
             if number >= FIRST_WITNESS {
@@ -166,21 +194,45 @@ pub fn admit(config: &Cluster, step: &JoinStep) -> Result<(Cluster, MemberId), S
             }
             let id = MemberId(number);
             for link in &mut next.links {
-                let address = addresses.get(&link.name).ok_or_else(|| format!("no address for link `{}`", link.name))?;
-                if let Some((taken, _)) = link.addresses.iter().find(|(_, used)| used.ip() == address.ip()) {
-                    return Err(format!("{} on link `{}` belongs to {}", address.ip(), link.name, config.name_of(*taken)));
+                let address = addresses
+                    .get(&link.name)
+                    .ok_or_else(|| format!("no address for link `{}`", link.name))?;
+                if let Some((taken, _)) = link
+                    .addresses
+                    .iter()
+                    .find(|(_, used)| used.ip() == address.ip())
+                {
+                    return Err(format!(
+                        "{} on link `{}` belongs to {}",
+                        address.ip(),
+                        link.name,
+                        config.name_of(*taken)
+                    ));
                 }
                 link.addresses.insert(id, *address);
             }
-            next.nodes.insert(id, Node { name: name.clone(), description: description.clone() });
+            next.nodes.insert(
+                id,
+                Node {
+                    name: name.clone(),
+                    description: description.clone(),
+                },
+            );
             Ok((next, id))
         }
         JoinStep::Witness { name, addresses } => {
             if let Some(old) = &config.witness {
-                return Err(format!("the cluster has a witness already, {}: take it out of the configuration first", old.name));
+                return Err(format!(
+                    "the cluster has a witness already, {}: take it out of the configuration first",
+                    old.name
+                ));
             }
             let id = MemberId(FIRST_WITNESS);
-            next.witness = Some(Witness { id, name: name.clone(), addresses: addresses.clone() });
+            next.witness = Some(Witness {
+                id,
+                name: name.clone(),
+                addresses: addresses.clone(),
+            });
             Ok((next, id))
         }
     }
@@ -195,7 +247,9 @@ impl Joining {
     /// # Errors
     /// The token is mistyped or cut off.
     pub fn with(token: &str) -> Result<Self, JoinError> {
-        Ok(Self { token: Token::parse(token)? })
+        Ok(Self {
+            token: Token::parse(token)?,
+        })
     }
 
     /// Is it a token for a witness?
@@ -218,7 +272,13 @@ impl Joining {
                 Err(_) => last = "no answer within 20 s".into(),
             }
         }
-        let addresses = self.token.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let addresses = self
+            .token
+            .addresses()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
         Err(JoinError::Unreachable { addresses, last })
     }
 
@@ -228,11 +288,17 @@ impl Joining {
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let mut stream = connector.connect(self.token.server_name()?, stream).await?;
-        let request = JoinRequest { ticket: self.token.ticket(), step };
-        let bytes = frame::encode(JOIN, &codec::encode(&request), FRAME_LIMIT).map_err(std::io::Error::other)?;
+        let request = JoinRequest {
+            ticket: self.token.ticket(),
+            step,
+        };
+        let bytes = frame::encode(JOIN, &codec::encode(&request), FRAME_LIMIT)
+            .map_err(std::io::Error::other)?;
         stream.write_all(&bytes).await?;
         stream.flush().await?;
-        let answer = read_frame(&mut stream).await.filter(|frame| frame.kind == JOIN_REPLY);
+        let answer = read_frame(&mut stream)
+            .await
+            .filter(|frame| frame.kind == JOIN_REPLY);
         let answer = answer.ok_or(JoinError::Silent(address))?;
         codec::decode(&answer.payload).map_err(|_| JoinError::Silent(address))
     }
@@ -254,11 +320,21 @@ pub async fn join_node(
     }
     paths.make()?;
     let joining = Joining::with(token)?;
-    let JoinReply::Cluster { name: cluster, links } = joining.ask(JoinStep::Look).await? else {
-        return Err(JoinError::Refused("the cluster answered something else than was asked".into()));
+    let JoinReply::Cluster {
+        name: cluster,
+        links,
+    } = joining.ask(JoinStep::Look).await?
+    else {
+        return Err(JoinError::Refused(
+            "the cluster answered something else than was asked".into(),
+        ));
     };
     let addresses = pair_links(&links, given, &own_addresses()?)?;
-    let step = JoinStep::Node { name: name.to_owned(), description: String::new(), addresses };
+    let step = JoinStep::Node {
+        name: name.to_owned(),
+        description: String::new(),
+        addresses,
+    };
     enrol(paths, joining.ask(step).await?)?;
     Ok(cluster)
 }
@@ -269,7 +345,9 @@ pub async fn join_node(
 /// The files cannot be written.
 pub fn enrol(paths: &Paths, reply: JoinReply) -> Result<(), JoinError> {
     let JoinReply::Welcome { keys, state } = reply else {
-        return Err(JoinError::Refused("the cluster answered something else than was asked".into()));
+        return Err(JoinError::Refused(
+            "the cluster answered something else than was asked".into(),
+        ));
     };
     Ok(store::enrol(paths, &keys, &state)?)
 }
@@ -277,7 +355,11 @@ pub fn enrol(paths: &Paths, reply: JoinReply) -> Result<(), JoinError> {
 fn own_addresses() -> Result<Vec<(IpAddr, u8)>, JoinError> {
     let mut netlink = hotpair_host::net::netlink::Netlink::open().map_err(std::io::Error::other)?;
     let found = netlink.addresses().map_err(std::io::Error::other)?;
-    Ok(found.into_iter().filter(|a| !a.address.is_loopback()).map(|a| (a.address, a.prefix)).collect())
+    Ok(found
+        .into_iter()
+        .filter(|a| !a.address.is_loopback())
+        .map(|a| (a.address, a.prefix))
+        .collect())
 }
 
 /// An address of this machine for every link: the given one, or the one in the same network.
@@ -286,19 +368,40 @@ fn pair_links(
     given: &BTreeMap<String, SocketAddr>,
     own: &[(IpAddr, u8)],
 ) -> Result<BTreeMap<String, SocketAddr>, JoinError> {
-    if let Some(link) = given.keys().find(|name| !links.iter().any(|link| link.name == **name)) {
-        let links = links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(JoinError::NoSuchLink { link: link.clone(), links });
+    if let Some(link) = given
+        .keys()
+        .find(|name| !links.iter().any(|link| link.name == **name))
+    {
+        let links = links
+            .iter()
+            .map(|link| link.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        return Err(JoinError::NoSuchLink {
+            link: link.clone(),
+            links,
+        });
     }
     let mut paired = BTreeMap::new();
     for link in links {
         let found = given.get(&link.name).copied().or_else(|| {
             let peer = link.nodes.values().next()?;
-            let near = own.iter().find(|(address, prefix)| same_network(*address, peer.ip(), *prefix))?;
+            let near = own
+                .iter()
+                .find(|(address, prefix)| same_network(*address, peer.ip(), *prefix))?;
             Some(SocketAddr::new(near.0, peer.port()))
         });
-        let nodes = || link.nodes.iter().map(|(name, at)| format!("{name} {}", at.ip())).collect::<Vec<_>>().join(", ");
-        let address = found.ok_or_else(|| JoinError::NoAddress { link: link.name.clone(), nodes: nodes() })?;
+        let nodes = || {
+            link.nodes
+                .iter()
+                .map(|(name, at)| format!("{name} {}", at.ip()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let address = found.ok_or_else(|| JoinError::NoAddress {
+            link: link.name.clone(),
+            nodes: nodes(),
+        })?;
         paired.insert(link.name.clone(), address);
     }
     Ok(paired)
@@ -319,21 +422,34 @@ mod tests {
 
     fn offer(name: &str, peer: &str) -> LinkOffer {
         let peer = peer.parse().expect("an address");
-        LinkOffer { name: name.into(), nodes: BTreeMap::from([("node1".to_owned(), peer)]) }
+        LinkOffer {
+            name: name.into(),
+            nodes: BTreeMap::from([("node1".to_owned(), peer)]),
+        }
     }
 
     #[test]
     fn pairs_each_link_with_the_own_address_in_its_network() {
-        let links = [offer("lan", "10.1.1.11:14338"), offer("hb", "10.1.2.11:14339")];
-        let own = [("10.1.2.12".parse().expect("ip"), 24), ("10.1.1.12".parse().expect("ip"), 24)];
+        let links = [
+            offer("lan", "10.1.1.11:14338"),
+            offer("hb", "10.1.2.11:14339"),
+        ];
+        let own = [
+            ("10.1.2.12".parse().expect("ip"), 24),
+            ("10.1.1.12".parse().expect("ip"), 24),
+        ];
         let paired = pair_links(&links, &BTreeMap::new(), &own).expect("both are near");
-        assert_eq!(paired["lan"], "10.1.1.12:14338".parse().expect("an address"));
+        assert_eq!(
+            paired["lan"],
+            "10.1.1.12:14338".parse().expect("an address")
+        );
         assert_eq!(paired["hb"], "10.1.2.12:14339".parse().expect("an address"));
     }
 
     #[test]
     fn a_link_without_an_address_here_is_named() {
-        let error = pair_links(&[offer("lan", "10.1.1.11:14338")], &BTreeMap::new(), &[]).expect_err("none is near");
+        let error = pair_links(&[offer("lan", "10.1.1.11:14338")], &BTreeMap::new(), &[])
+            .expect_err("none is near");
         assert!(error.to_string().contains("--address lan=IP"), "{error}");
     }
 

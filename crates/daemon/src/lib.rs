@@ -9,6 +9,7 @@ pub mod guard;
 pub mod join;
 pub mod paths;
 mod persist;
+mod recording;
 mod server;
 pub mod store;
 mod tokens;

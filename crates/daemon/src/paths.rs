@@ -71,10 +71,15 @@ impl Paths {
     pub fn make(&self) -> Result<(), std::io::Error> {
         use std::os::unix::fs::DirBuilderExt;
         for directory in [&self.etc, &self.lib, &self.run, &self.log] {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
-                let text = format!("cannot make the directory {}: {error}", directory.display());
-                std::io::Error::new(error.kind(), text)
-            })?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(|error| {
+                    let text =
+                        format!("cannot make the directory {}: {error}", directory.display());
+                    std::io::Error::new(error.kind(), text)
+                })?;
         }
         Ok(())
     }

@@ -22,10 +22,15 @@ pub enum Written {
 /// Writes the agreement's state to `path` in the order asked for; of several waiting writes only
 /// the newest is made, since each holds everything.
 #[must_use]
-pub fn start(path: PathBuf, told: mpsc::UnboundedSender<Written>) -> Sender<(PersistId, Box<Durable>)> {
+pub fn start(
+    path: PathBuf,
+    told: mpsc::UnboundedSender<Written>,
+) -> Sender<(PersistId, Box<Durable>)> {
     let (sender, receiver) = channel();
     // Without this thread nothing would ever become durable, so nothing would be decided.
-    let _ = std::thread::Builder::new().name("persist".into()).spawn(move || write_for_ever(&path, &receiver, &told));
+    let _ = std::thread::Builder::new()
+        .name("persist".into())
+        .spawn(move || write_for_ever(&path, &receiver, &told));
     sender
 }
 

@@ -23,7 +23,10 @@ pub struct Answer {
 
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
-        Self { reply, follow: None }
+        Self {
+            reply,
+            follow: None,
+        }
     }
 }
 
@@ -91,17 +94,31 @@ async fn answer(line: &[u8], asked: &mpsc::UnboundedSender<Asked>) -> Answer {
         return Reply::Refused(text).into();
     }
     let (reply, answered) = oneshot::channel();
-    if asked.send(Asked { call: envelope.call, reply }).is_err() {
+    if asked
+        .send(Asked {
+            call: envelope.call,
+            reply,
+        })
+        .is_err()
+    {
         return Reply::Refused("the daemon is ending".into()).into();
     }
-    answered.await.unwrap_or_else(|_| Reply::Refused("the daemon is ending".into()).into())
+    answered
+        .await
+        .unwrap_or_else(|_| Reply::Refused("the daemon is ending".into()).into())
 }
 
-async fn stream_events(mut writer: tokio::net::unix::OwnedWriteHalf, mut follow: broadcast::Receiver<EventView>) {
+async fn stream_events(
+    mut writer: tokio::net::unix::OwnedWriteHalf,
+    mut follow: broadcast::Receiver<EventView>,
+) {
     loop {
         match follow.recv().await {
             Ok(event) => {
-                if write(&mut writer, &Reply::Events(vec![event])).await.is_err() {
+                if write(&mut writer, &Reply::Events(vec![event]))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

@@ -4,28 +4,48 @@ use crate::paths::Paths;
 use hotpair_core::ids::{HostBoot, MemberId};
 use hotpair_core::node::Durable;
 use hotpair_host::clock::{self, BootId, BootIdError};
-use hotpair_host::durable::{FileError, Format, ReadError, read_checked, write_atomic, write_checked};
+use hotpair_host::durable::{
+    FileError, Format, ReadError, read_checked, write_atomic, write_checked,
+};
 use hotpair_wire::codec;
 use hotpair_wire::pki::{ClusterCa, Identity, PkiError};
 use hotpair_wire::seal::{Keyring, SealKey};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-const STATE: Format = Format { magic: *b"hpstate\0", version: 1 };
-const KEYS: Format = Format { magic: *b"hpkeys\0\0", version: 1 };
-const BOOT: Format = Format { magic: *b"hpboot\0\0", version: 1 };
+const STATE: Format = Format {
+    magic: *b"hpstate\0",
+    version: 1,
+};
+const KEYS: Format = Format {
+    magic: *b"hpkeys\0\0",
+    version: 1,
+};
+const BOOT: Format = Format {
+    magic: *b"hpboot\0\0",
+    version: 1,
+};
 /// A document of 64 KiB and what goes with it.
 const STATE_LIMIT: usize = 256 * 1024;
 
 /// Why a member's files could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("this node has not joined a cluster yet ({0} is missing): run `hotpair init` on the first node or `hotpair join TOKEN` on another")]
+    #[error(
+        "this node has not joined a cluster yet ({0} is missing): run `hotpair init` on the first node or `hotpair join TOKEN` on another"
+    )]
     NotJoined(PathBuf),
-    #[error("this node belongs to a cluster already ({0} exists): run `hotpair wipe` first if it shall join another")]
+    #[error(
+        "this node belongs to a cluster already ({0} exists): run `hotpair wipe` first if it shall join another"
+    )]
     Joined(PathBuf),
-    #[error("{path} cannot be understood ({source}): it was written by another version, or damaged")]
-    Foreign { path: PathBuf, source: codec::DecodeError },
+    #[error(
+        "{path} cannot be understood ({source}): it was written by another version, or damaged"
+    )]
+    Foreign {
+        path: PathBuf,
+        source: codec::DecodeError,
+    },
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -70,7 +90,9 @@ impl Keys {
     /// # Errors
     /// The stored certificate or key is damaged.
     pub fn authority(&self) -> Result<Option<ClusterCa>, PkiError> {
-        let Some((certificate, key)) = &self.authority else { return Ok(None) };
+        let Some((certificate, key)) = &self.authority else {
+            return Ok(None);
+        };
         ClusterCa::from_pem(certificate, key).map(Some)
     }
 
@@ -81,9 +103,20 @@ impl Keys {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path, format: Format, limit: usize) -> Result<Option<T>, StoreError> {
-    let Some(bytes) = read_checked(path, format, limit)? else { return Ok(None) };
-    codec::decode(&bytes).map(Some).map_err(|source| StoreError::Foreign { path: path.to_owned(), source })
+fn read<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    format: Format,
+    limit: usize,
+) -> Result<Option<T>, StoreError> {
+    let Some(bytes) = read_checked(path, format, limit)? else {
+        return Ok(None);
+    };
+    codec::decode(&bytes)
+        .map(Some)
+        .map_err(|source| StoreError::Foreign {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Reads the agreement's state; `None` before the member joined.
@@ -152,7 +185,10 @@ pub fn host_boot(paths: &Paths) -> Result<(HostBoot, BootId), StoreError> {
     let counter = before.map_or(0, |before| before.host.0 >> 32) + 1;
     let random = random_u64()? & 0xffff_ffff;
     let host = HostBoot(counter << 32 | random);
-    let bytes = codec::encode(&Boot { kernel: kernel.0, host });
+    let bytes = codec::encode(&Boot {
+        kernel: kernel.0,
+        host,
+    });
     write_checked(&path, BOOT, &bytes)?;
     Ok((host, kernel))
 }
@@ -164,7 +200,9 @@ pub fn host_boot(paths: &Paths) -> Result<(HostBoot, BootId), StoreError> {
 pub fn random_u64() -> Result<u64, StoreError> {
     use ring::rand::SecureRandom;
     let mut bytes = [0; 8];
-    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| StoreError::Random)?;
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| StoreError::Random)?;
     Ok(u64::from_le_bytes(bytes))
 }
 

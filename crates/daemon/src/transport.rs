@@ -41,8 +41,16 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 /// What comes in.
 #[derive(Debug)]
 pub enum Net {
-    Message { cluster: u64, from: MemberId, message: Box<Message> },
-    Join { from: SocketAddr, request: Box<JoinRequest>, reply: oneshot::Sender<JoinReply> },
+    Message {
+        cluster: u64,
+        from: MemberId,
+        message: Box<Message>,
+    },
+    Join {
+        from: SocketAddr,
+        request: Box<JoinRequest>,
+        reply: oneshot::Sender<JoinReply>,
+    },
     /// For the log.
     Problem(String),
 }
@@ -89,14 +97,24 @@ pub struct Listeners {
 impl Transport {
     #[must_use]
     pub fn new(news: mpsc::UnboundedSender<Net>) -> Self {
-        Self { connections: Arc::default(), news }
+        Self {
+            connections: Arc::default(),
+            news,
+        }
     }
 
     /// Sends over every open connection to the member; without one the message is lost.
     pub fn send(&self, cluster: u64, to: MemberId, message: &Message) {
-        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(open) = connections.open.get(&(cluster, to)) else { return };
-        let Ok(bytes) = frame::encode(MESSAGE, &codec::encode(message), FRAME_LIMIT) else { return };
+        let connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = connections.open.get(&(cluster, to)) else {
+            return;
+        };
+        let Ok(bytes) = frame::encode(MESSAGE, &codec::encode(message), FRAME_LIMIT) else {
+            return;
+        };
         let bytes: Arc<[u8]> = bytes.into();
         for outgoing in open.values() {
             let _ = outgoing.try_send(Arc::clone(&bytes));
@@ -105,15 +123,25 @@ impl Transport {
 
     fn opened(&self, key: Key) -> (u64, mpsc::Receiver<Arc<[u8]>>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         connections.next += 1;
         let number = connections.next;
-        connections.open.entry(key).or_default().insert(number, sender);
+        connections
+            .open
+            .entry(key)
+            .or_default()
+            .insert(number, sender);
         (number, receiver)
     }
 
     fn closed(&self, key: Key, number: u64) {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = connections.open.get_mut(&key) {
             open.remove(&number);
         }
@@ -147,15 +175,26 @@ impl Transport {
             }
             loop {
                 match decoder.advance(&mut chunk) {
-                    Ok(Some(frame)) if frame.kind == MESSAGE => match codec::decode(&frame.payload) {
+                    Ok(Some(frame)) if frame.kind == MESSAGE => match codec::decode(&frame.payload)
+                    {
                         Ok(message) => {
-                            let _ = self.news.send(Net::Message { cluster, from, message: Box::new(message) });
+                            let _ = self.news.send(Net::Message {
+                                cluster,
+                                from,
+                                message: Box::new(message),
+                            });
                         }
-                        Err(error) => return self.problem(format!("{from} sent a message that cannot be read: {error}")),
+                        Err(error) => {
+                            return self.problem(format!(
+                                "{from} sent a message that cannot be read: {error}"
+                            ));
+                        }
                     },
                     Ok(Some(_)) => {}
                     Ok(None) => break,
-                    Err(error) => return self.problem(format!("{from} sent what is no frame: {error}")),
+                    Err(error) => {
+                        return self.problem(format!("{from} sent what is no frame: {error}"));
+                    }
                 }
             }
         }
@@ -169,7 +208,11 @@ impl Transport {
 impl Dialer {
     #[must_use]
     pub fn new(identity: Identity, transport: Transport) -> Self {
-        Self { identity, transport, tasks: BTreeMap::new() }
+        Self {
+            identity,
+            transport,
+            tasks: BTreeMap::new(),
+        }
     }
 
     /// Keeps connections up to exactly these.
@@ -188,8 +231,17 @@ impl Dialer {
             if !self.tasks.contains_key(target) {
                 let config = pki::client_config(&self.identity, target.member.0)?;
                 let cluster = self.identity.member().cluster;
-                let name = pki::server_name(pki::Member { cluster, id: target.member.0 })?;
-                let task = dial_for_ever(self.transport.clone(), cluster.0, target.clone(), TlsConnector::from(config), name);
+                let name = pki::server_name(pki::Member {
+                    cluster,
+                    id: target.member.0,
+                })?;
+                let task = dial_for_ever(
+                    self.transport.clone(),
+                    cluster.0,
+                    target.clone(),
+                    TlsConnector::from(config),
+                    name,
+                );
                 self.tasks.insert(target.clone(), tokio::spawn(task));
             }
         }
@@ -222,12 +274,18 @@ async fn dial_for_ever(
 }
 
 async fn dial(target: &Target) -> io::Result<TcpStream> {
-    let socket = if target.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if target.address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     if let Some(local) = target.local {
         socket.bind(SocketAddr::new(local.ip(), 0))?;
     }
     let connecting = tokio::time::timeout(CONNECT_LIMIT, socket.connect(target.address));
-    let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let stream = connecting
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     tune(&stream)?;
     Ok(stream)
 }
@@ -236,8 +294,10 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(UNACKNOWLEDGED).with_interval(Duration::from_secs(1)).with_retries(3);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(UNACKNOWLEDGED)
+        .with_interval(Duration::from_secs(1))
+        .with_retries(3);
     socket.set_tcp_keepalive(&keepalive)
 }
 
@@ -249,7 +309,11 @@ impl Listeners {
     pub fn new(identities: &[Identity], transport: Transport) -> Result<Self, PkiError> {
         let config = pki::server_config_for_many(identities, ClientAuth::Optional)?;
         let acceptor = Arc::new(Mutex::new(TlsAcceptor::from(config)));
-        Ok(Self { transport, acceptor, tasks: BTreeMap::new() })
+        Ok(Self {
+            transport,
+            acceptor,
+            tasks: BTreeMap::new(),
+        })
     }
 
     /// Serves as these identities from now on.
@@ -272,7 +336,13 @@ impl Listeners {
             keep
         });
         for &address in wanted {
-            let task = || tokio::spawn(serve_for_ever(self.transport.clone(), address, Arc::clone(&self.acceptor)));
+            let task = || {
+                tokio::spawn(serve_for_ever(
+                    self.transport.clone(),
+                    address,
+                    Arc::clone(&self.acceptor),
+                ))
+            };
             self.tasks.entry(address).or_insert_with(task);
         }
     }
@@ -284,20 +354,30 @@ impl Drop for Listeners {
     }
 }
 
-async fn serve_for_ever(transport: Transport, address: SocketAddr, acceptor: Arc<Mutex<TlsAcceptor>>) {
+async fn serve_for_ever(
+    transport: Transport,
+    address: SocketAddr,
+    acceptor: Arc<Mutex<TlsAcceptor>>,
+) {
     let mut told = false;
     loop {
         match bind(address) {
             Ok(listener) => {
                 told = false;
                 while let Ok((stream, from)) = listener.accept().await {
-                    let acceptor = acceptor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let acceptor = acceptor
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .clone();
                     tokio::spawn(serve(transport.clone(), acceptor, stream, from));
                 }
             }
             Err(error) if !told => {
                 told = true;
-                transport.problem(format!("cannot listen on {address} (TCP): {}", taken(&error, address)));
+                transport.problem(format!(
+                    "cannot listen on {address} (TCP): {}",
+                    taken(&error, address)
+                ));
             }
             Err(_) => {}
         }
@@ -306,7 +386,11 @@ async fn serve_for_ever(transport: Transport, address: SocketAddr, acceptor: Arc
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(128)
@@ -318,18 +402,28 @@ fn taken(error: &io::Error, address: SocketAddr) -> String {
         return error.to_string();
     }
     let owner = port_owner(Protocol::Tcp, address.ip(), address.port());
-    format!("the port is taken by {}", owner.unwrap_or_else(|| "an unknown process".into()))
+    format!(
+        "the port is taken by {}",
+        owner.unwrap_or_else(|| "an unknown process".into())
+    )
 }
 
 async fn serve(transport: Transport, acceptor: TlsAcceptor, stream: TcpStream, from: SocketAddr) {
     if tune(&stream).is_err() {
         return;
     }
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await
+    else {
+        return;
+    };
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(<[_]>::first);
     match certificate.map(pki::member) {
-        Some(Some(member)) => transport.converse((member.cluster.0, MemberId(member.id)), stream).await,
+        Some(Some(member)) => {
+            transport
+                .converse((member.cluster.0, MemberId(member.id)), stream)
+                .await
+        }
         Some(None) => transport.problem(format!("{from} showed a certificate of no member")),
         None => {
             serve_join(&transport, stream, from).await;
@@ -337,8 +431,15 @@ async fn serve(transport: Transport, acceptor: TlsAcceptor, stream: TcpStream, f
     }
 }
 
-async fn serve_join<S: AsyncRead + AsyncWrite + Unpin>(transport: &Transport, mut stream: S, from: SocketAddr) {
-    let Ok(Some(frame)) = tokio::time::timeout(HANDSHAKE_LIMIT, read_frame(&mut stream)).await else { return };
+async fn serve_join<S: AsyncRead + AsyncWrite + Unpin>(
+    transport: &Transport,
+    mut stream: S,
+    from: SocketAddr,
+) {
+    let Ok(Some(frame)) = tokio::time::timeout(HANDSHAKE_LIMIT, read_frame(&mut stream)).await
+    else {
+        return;
+    };
     if frame.kind != JOIN {
         return;
     }
@@ -347,7 +448,15 @@ async fn serve_join<S: AsyncRead + AsyncWrite + Unpin>(transport: &Transport, mu
     };
     let (reply, answer) = oneshot::channel();
     let request = Box::new(request);
-    if transport.news.send(Net::Join { from, request, reply }).is_err() {
+    if transport
+        .news
+        .send(Net::Join {
+            from,
+            request,
+            reply,
+        })
+        .is_err()
+    {
         return;
     }
     let Ok(answer) = answer.await else { return };
@@ -363,7 +472,11 @@ pub async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Option<frame::F
     let mut decoder = Decoder::new(FRAME_LIMIT);
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        let length = reader.read(&mut buffer).await.ok().filter(|&length| length > 0)?;
+        let length = reader
+            .read(&mut buffer)
+            .await
+            .ok()
+            .filter(|&length| length > 0)?;
         if let Some(frame) = decoder.advance(&mut &buffer[..length]).ok()? {
             return Some(frame);
         }

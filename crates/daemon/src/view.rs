@@ -36,13 +36,21 @@ pub fn status(status: &Status, sights: &[LinkSight]) -> Option<StatusView> {
         committed: status.committed.to_string(),
         lease: status.lease_held,
         disarmed: document.disarmed,
-        nodes: config.nodes.keys().map(|&node| node_view(status, document, node, sights)).collect(),
+        nodes: config
+            .nodes
+            .keys()
+            .map(|&node| node_view(status, document, node, sights))
+            .collect(),
         witness: config.witness.as_ref().map(|witness| WitnessView {
             name: witness.name.clone(),
             state: presence(status, witness.id).into(),
             votes: document.voters.contains(witness.id),
         }),
-        groups: config.groups.keys().filter_map(|group| group_view(status, document, group)).collect(),
+        groups: config
+            .groups
+            .keys()
+            .filter_map(|group| group_view(status, document, group))
+            .collect(),
     })
 }
 
@@ -52,7 +60,10 @@ pub fn explain(status: &Status, group: &GroupId) -> Option<ExplainView> {
     let document = status.document.as_deref()?;
     let view = group_view(status, document, group)?;
     let name = |member: Option<MemberId>| member.map(|member| document.config.name_of(member));
-    let decisions = document.history.iter().filter(|decision| decision.group.as_ref().is_none_or(|g| g == group));
+    let decisions = document
+        .history
+        .iter()
+        .filter(|decision| decision.group.as_ref() == Some(group));
     let decisions = decisions.map(|decision| DecisionView {
         version: decision.version.to_string(),
         from: name(decision.from),
@@ -71,7 +82,12 @@ pub fn explain(status: &Status, group: &GroupId) -> Option<ExplainView> {
 /// `single-active` or `best-effort`, and why.
 fn guarantee(document: &Document) -> (&'static str, String) {
     let config = &document.config;
-    let votes = document.voters.now.len();
+    let votes = document
+        .voters
+        .next
+        .as_ref()
+        .unwrap_or(&document.voters.now)
+        .len();
     let reason = match (&config.witness, config.nodes.len()) {
         (_, 1) => "one node only: there is nobody to take over".to_owned(),
         (Some(witness), _) if document.voters.contains(witness.id) => {
@@ -96,19 +112,29 @@ fn presence(status: &Status, member: MemberId) -> &'static str {
     }
 }
 
-fn node_view(status: &Status, document: &Document, node: MemberId, sights: &[LinkSight]) -> NodeView {
+fn node_view(
+    status: &Status,
+    document: &Document,
+    node: MemberId,
+    sights: &[LinkSight],
+) -> NodeView {
     let config = &document.config;
     let boot = match status.members.get(&node).map(|member| member.presence) {
-        Some(Presence::Online { boot } | Presence::Silent { boot, .. } | Presence::Down { boot, .. }) => {
-            boot.to_string()
-        }
+        Some(
+            Presence::Online { boot } | Presence::Silent { boot, .. } | Presence::Down { boot, .. },
+        ) => boot.to_string(),
         _ => String::new(),
     };
     let membership = document.members.get(&node).cloned().unwrap_or_default();
     NodeView {
         name: config.name_of(node),
         number: node.0,
-        state: if membership.left { "left" } else { presence(status, node) }.into(),
+        state: if membership.left {
+            "left"
+        } else {
+            presence(status, node)
+        }
+        .into(),
         boot_id: boot,
         votes: document.voters.contains(node),
         maintenance: membership.maintenance,
@@ -121,11 +147,18 @@ fn node_view(status: &Status, document: &Document, node: MemberId, sights: &[Lin
 fn links(status: &Status, config: &Cluster, node: MemberId, sights: &[LinkSight]) -> Vec<LinkView> {
     let own = node == status.me;
     let view = |(path, link): (u8, &hotpair_core::config::Link)| {
-        let sight = sights.iter().find(|sight| sight.member == node && sight.path == path && path != WITNESS_PATH);
+        let sight = sights
+            .iter()
+            .find(|sight| sight.member == node && sight.path == path && path != WITNESS_PATH);
         Some(LinkView {
             name: link.name.clone(),
             address: link.addresses.get(&node)?.to_string(),
-            state: if own { "own" } else { link_state(&config.timing, sight) }.into(),
+            state: if own {
+                "own"
+            } else {
+                link_state(&config.timing, sight)
+            }
+            .into(),
             loss_percent: sight.map_or(0.0, |sight| f64::from(sight.lost_of_100)),
             round_trip_us: sight.and_then(|sight| sight.round_trip_us),
         })
@@ -134,7 +167,12 @@ fn links(status: &Status, config: &Cluster, node: MemberId, sights: &[LinkSight]
 }
 
 fn link_state(timing: &Timing, sight: Option<&LinkSight>) -> &'static str {
-    let Some(silent) = sight.and_then(|sight| sight.silent_ms).map(Duration::from_millis) else { return "unknown" };
+    let Some(silent) = sight
+        .and_then(|sight| sight.silent_ms)
+        .map(Duration::from_millis)
+    else {
+        return "unknown";
+    };
     if silent >= timing.down() {
         "down"
     } else if silent >= timing.heartbeat * timing.warn_after.max(1) {
@@ -145,7 +183,13 @@ fn link_state(timing: &Timing, sight: Option<&LinkSight>) -> &'static str {
 }
 
 fn report_of<'a>(status: &'a Status, node: MemberId, group: &GroupId) -> Option<&'a GroupReport> {
-    status.members.get(&node)?.report.as_ref()?.groups.get(group)
+    status
+        .members
+        .get(&node)?
+        .report
+        .as_ref()?
+        .groups
+        .get(group)
 }
 
 fn group_view(status: &Status, document: &Document, group: &GroupId) -> Option<GroupView> {
@@ -160,7 +204,11 @@ fn group_view(status: &Status, document: &Document, group: &GroupId) -> Option<G
     Some(GroupView {
         name: group.to_string(),
         state: state(status, placement, group, plan).into(),
-        active_on: nodes.iter().filter(active).map(|&node| config.name_of(node)).collect(),
+        active_on: nodes
+            .iter()
+            .filter(active)
+            .map(|&node| config.name_of(node))
+            .collect(),
         holder: placement.holder.map(|holder| config.name_of(holder)),
         epoch: placement.epoch.0,
         pinned: placement.pin.map(|pin| match pin {
@@ -170,7 +218,9 @@ fn group_view(status: &Status, document: &Document, group: &GroupId) -> Option<G
         maintenance: placement.maintenance,
         disabled: placement.disabled,
         reason: placement.reason.text(config),
-        verdict: plan.map(|plan| plan.verdict.text(config)).unwrap_or_default(),
+        verdict: plan
+            .map(|plan| plan.verdict.text(config))
+            .unwrap_or_default(),
         resources: resources(status, document, placement, group),
         nodes: nodes
             .iter()
@@ -188,8 +238,12 @@ fn state(
     group: &GroupId,
     plan: Option<&hotpair_core::plan::GroupPlan>,
 ) -> &'static str {
-    let report = placement.holder.and_then(|holder| report_of(status, holder, group));
-    let gone = placement.holder.is_some_and(|holder| matches!(presence(status, holder), "down" | "unknown"));
+    let report = placement
+        .holder
+        .and_then(|holder| report_of(status, holder, group));
+    let gone = placement
+        .holder
+        .is_some_and(|holder| matches!(presence(status, holder), "down" | "unknown"));
     match (placement.goal, report) {
         (Goal::Failed, _) => "failed",
         (Goal::Stopped, None) => "stopped",
@@ -204,16 +258,29 @@ fn state(
     }
 }
 
-fn resources(status: &Status, document: &Document, placement: &Placement, group: &GroupId) -> Vec<ResourceView> {
-    let Some(config) = document.config.groups.get(group) else { return Vec::new() };
-    let report = placement.holder.and_then(|holder| report_of(status, holder, group));
+fn resources(
+    status: &Status,
+    document: &Document,
+    placement: &Placement,
+    group: &GroupId,
+) -> Vec<ResourceView> {
+    let Some(config) = document.config.groups.get(group) else {
+        return Vec::new();
+    };
+    let report = placement
+        .holder
+        .and_then(|holder| report_of(status, holder, group));
     let view = |(name, resource): (&ResourceId, &hotpair_core::config::Resource)| {
         let report = report.and_then(|report| report.resources.get(name));
         ResourceView {
             name: name.to_string(),
             kind: kind(&resource.kind).into(),
-            state: report.map_or("unknown", |report| resource_state(report.state)).into(),
-            detail: report.map(|report| report.detail.clone()).unwrap_or_default(),
+            state: report
+                .map_or("unknown", |report| resource_state(report.state))
+                .into(),
+            detail: report
+                .map(|report| report.detail.clone())
+                .unwrap_or_default(),
             restarts: report.map_or(0, |report| report.restarts),
         }
     };
@@ -259,6 +326,17 @@ fn fit_view(
         (_, _, true) => "standby",
         _ => "unfit",
     };
-    let reason = if fit { String::new() } else { fitness.map(|fitness| fitness.text(config)).unwrap_or_default() };
-    FitView { name: config.name_of(node), role: role.into(), fit, reason }
+    let reason = if fit {
+        String::new()
+    } else {
+        fitness
+            .map(|fitness| fitness.text(config))
+            .unwrap_or_default()
+    };
+    FitView {
+        name: config.name_of(node),
+        role: role.into(),
+        fit,
+        reason,
+    }
 }

@@ -30,7 +30,10 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-const PROMISES: Format = Format { magic: *b"hpromise", version: 1 };
+const PROMISES: Format = Format {
+    magic: *b"hpromise",
+    version: 1,
+};
 const PROMISES_SIZE: usize = 16 * 1024;
 /// Ways back to a member that are remembered: one for each link it asks over, and then some.
 const WAYS: usize = 16;
@@ -38,7 +41,9 @@ const WAYS: usize = 16;
 /// Why the witness could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum WitnessError {
-    #[error("this witness serves no cluster yet: run `hotpair token --witness` on a node and `hotpair witness join TOKEN` here")]
+    #[error(
+        "this witness serves no cluster yet: run `hotpair token --witness` on a node and `hotpair witness join TOKEN` here"
+    )]
     NoCluster,
     #[error("{path}: {source}")]
     Store { path: PathBuf, source: StoreError },
@@ -66,16 +71,28 @@ fn cluster_paths(paths: &Paths, cluster: u64) -> Paths {
 ///
 /// # Errors
 /// No node answers, the cluster refuses, or the files cannot be written.
-pub async fn join(paths: &Paths, token: &str, name: &str, addresses: &[SocketAddr]) -> Result<String, JoinError> {
+pub async fn join(
+    paths: &Paths,
+    token: &str,
+    name: &str,
+    addresses: &[SocketAddr],
+) -> Result<String, JoinError> {
     paths.make()?;
     let joining = Joining::with(token)?;
     let JoinReply::Cluster { name: cluster, .. } = joining.ask(JoinStep::Look).await? else {
-        return Err(JoinError::Refused("the cluster answered something else than was asked".into()));
+        return Err(JoinError::Refused(
+            "the cluster answered something else than was asked".into(),
+        ));
     };
-    let step = JoinStep::Witness { name: name.to_owned(), addresses: addresses.to_vec() };
+    let step = JoinStep::Witness {
+        name: name.to_owned(),
+        addresses: addresses.to_vec(),
+    };
     let reply = joining.ask(step).await?;
     let JoinReply::Welcome { keys, .. } = &reply else {
-        return Err(JoinError::Refused("the cluster answered something else than was asked".into()));
+        return Err(JoinError::Refused(
+            "the cluster answered something else than was asked".into(),
+        ));
     };
     let id = keys.identity()?.member().cluster;
     let own = cluster_paths(paths, id.0);
@@ -93,7 +110,9 @@ pub fn run(paths: &Paths) -> Result<(), WitnessError> {
     for warning in hotpair_host::rt::enter(hotpair_host::rt::RealTime::default()) {
         eprintln!("witness: {warning}");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async { Witness::start(paths)?.serve().await })
 }
 
@@ -149,14 +168,27 @@ impl Witness {
             sockets.push(UdpSocket::from_std(udp::bind(*address, None)?)?);
         }
         if sockets.is_empty() {
-            return Err(WitnessError::Text("no cluster's document says where this witness listens: enrol it anew".into()));
+            return Err(WitnessError::Text(
+                "no cluster's document says where this witness listens: enrol it anew".into(),
+            ));
         }
         let paths = paths.clone();
-        Ok(Self { paths, clusters, sockets, listeners, transport, net, written, told, looked: tokio::time::Instant::now() })
+        Ok(Self {
+            paths,
+            clusters,
+            sockets,
+            listeners,
+            transport,
+            net,
+            written,
+            told,
+            looked: tokio::time::Instant::now(),
+        })
     }
 
     async fn serve(&mut self) -> Result<(), WitnessError> {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         for voter in self.clusters.values_mut() {
             voter.step_node(&self.transport, &self.sockets, Input::Tick);
         }
@@ -180,8 +212,14 @@ impl Witness {
 
     fn next_deadline(&self) -> Duration {
         let at = now();
-        let due = self.clusters.values().flat_map(|voter| [voter.guard.deadline(at), voter.node.deadline()]).flatten().min();
-        due.map_or(Duration::from_secs(1), |due| due.since(at.moment())).clamp(Duration::from_millis(1), Duration::from_secs(1))
+        let due = self
+            .clusters
+            .values()
+            .flat_map(|voter| [voter.guard.deadline(at), voter.node.deadline()])
+            .flatten()
+            .min();
+        due.map_or(Duration::from_secs(1), |due| due.since(at.moment()))
+            .clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 
     fn datagrams(&mut self) {
@@ -189,7 +227,9 @@ impl Witness {
         for number in 0..self.sockets.len() {
             // Bounded, so that a flood cannot starve the rest.
             for _ in 0..256 {
-                let Ok((length, from)) = self.sockets[number].try_recv_from(&mut buffer) else { break };
+                let Ok((length, from)) = self.sockets[number].try_recv_from(&mut buffer) else {
+                    break;
+                };
                 let bytes = &buffer[..length];
                 let Ok(seen) = peek(bytes) else { continue };
                 if let Some(voter) = self.clusters.get_mut(&seen.cluster.0) {
@@ -201,13 +241,26 @@ impl Witness {
 
     fn net(&mut self, net: Net) {
         match net {
-            Net::Message { cluster, from, message } => {
+            Net::Message {
+                cluster,
+                from,
+                message,
+            } => {
                 if let Some(voter) = self.clusters.get_mut(&cluster) {
-                    voter.step_node(&self.transport, &self.sockets, Input::Message { from, message: *message });
+                    voter.step_node(
+                        &self.transport,
+                        &self.sockets,
+                        Input::Message {
+                            from,
+                            message: *message,
+                        },
+                    );
                 }
             }
             Net::Join { reply, .. } => {
-                let _ = reply.send(JoinReply::Refused("this is a witness: join at one of the cluster's nodes".into()));
+                let _ = reply.send(JoinReply::Refused(
+                    "this is a witness: join at one of the cluster's nodes".into(),
+                ));
             }
             Net::Problem(text) => eprintln!("witness: {text}"),
         }
@@ -220,7 +273,9 @@ impl Witness {
                     voter.step_node(&self.transport, &self.sockets, Input::Persisted(id));
                 }
             }
-            Written::Failing(text) => eprintln!("witness: cannot keep the state of {cluster:016x}, so it agrees to nothing: {text}"),
+            Written::Failing(text) => eprintln!(
+                "witness: cannot keep the state of {cluster:016x}, so it agrees to nothing: {text}"
+            ),
         }
     }
 
@@ -236,7 +291,9 @@ impl Witness {
             }
             match self.add(cluster) {
                 Ok(()) => eprintln!("witness: serves cluster {cluster:016x} from now on"),
-                Err(error) => eprintln!("witness: cluster {cluster:016x} cannot be served: {error}"),
+                Err(error) => {
+                    eprintln!("witness: cluster {cluster:016x} cannot be served: {error}")
+                }
             }
         }
     }
@@ -248,8 +305,13 @@ impl Witness {
         let addresses = listen_addresses(&self.clusters);
         self.listeners.listen(&addresses);
         for address in addresses {
-            if !self.sockets.iter().any(|socket| socket.local_addr().is_ok_and(|local| local == address)) {
-                self.sockets.push(UdpSocket::from_std(udp::bind(address, None)?)?);
+            if !self
+                .sockets
+                .iter()
+                .any(|socket| socket.local_addr().is_ok_and(|local| local == address))
+            {
+                self.sockets
+                    .push(UdpSocket::from_std(udp::bind(address, None)?)?);
             }
         }
         Ok(())
@@ -257,7 +319,9 @@ impl Witness {
 }
 
 fn enrolled(paths: &Paths) -> Vec<u64> {
-    let Ok(entries) = std::fs::read_dir(paths.lib.join("witness")) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(paths.lib.join("witness")) else {
+        return Vec::new();
+    };
     let number = |entry: std::fs::DirEntry| {
         let cluster = u64::from_str_radix(entry.file_name().to_str()?, 16).ok()?;
         store::enrolled(&cluster_paths(paths, cluster)).then_some(cluster)
@@ -266,13 +330,20 @@ fn enrolled(paths: &Paths) -> Vec<u64> {
 }
 
 fn identities(clusters: &BTreeMap<u64, Voter>) -> Result<Vec<pki::Identity>, WitnessError> {
-    clusters.values().map(|voter| Ok(voter.keys.identity()?)).collect()
+    clusters
+        .values()
+        .map(|voter| Ok(voter.keys.identity()?))
+        .collect()
 }
 
 fn listen_addresses(clusters: &BTreeMap<u64, Voter>) -> BTreeSet<SocketAddr> {
     let of = |voter: &Voter| {
         let document = voter.node.document()?;
-        document.config.witness.as_ref().map(|witness| witness.addresses.clone())
+        document
+            .config
+            .witness
+            .as_ref()
+            .map(|witness| witness.addresses.clone())
     };
     clusters.values().filter_map(of).flatten().collect()
 }
@@ -281,15 +352,28 @@ async fn readable(sockets: &[UdpSocket]) {
     let waits = sockets.iter().map(|socket| Box::pin(socket.readable()));
     let mut waits: Vec<_> = waits.collect();
     std::future::poll_fn(|context| {
-        let ready = waits.iter_mut().any(|wait| wait.as_mut().poll(context).is_ready());
-        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        let ready = waits
+            .iter_mut()
+            .any(|wait| wait.as_mut().poll(context).is_ready());
+        if ready {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
 }
 
 impl Voter {
-    fn start(paths: &Paths, cluster: u64, told: &mpsc::UnboundedSender<(u64, Written)>) -> Result<Self, WitnessError> {
-        let store = |source| WitnessError::Store { path: paths.lib.clone(), source };
+    fn start(
+        paths: &Paths,
+        cluster: u64,
+        told: &mpsc::UnboundedSender<(u64, Written)>,
+    ) -> Result<Self, WitnessError> {
+        let store = |source| WitnessError::Store {
+            path: paths.lib.clone(),
+            source,
+        };
         paths.make()?;
         let keys = store::read_keys(paths).map_err(store)?;
         let state = store::read_state(&paths.state()).map_err(store)?;
@@ -297,8 +381,17 @@ impl Voter {
         let seed = store::random_u64().map_err(store)?;
         let start = now();
         let (promises, saved) = recall(&paths.promises(), boot)?;
-        let guard_identity = GuardIdentity { me: keys.member, boot, run: Incarnation(start.boot_us) };
-        let identity = Identity { me: keys.member, boot, incarnation: Incarnation(start.boot_us), seed };
+        let guard_identity = GuardIdentity {
+            me: keys.member,
+            boot,
+            run: Incarnation(start.boot_us),
+        };
+        let identity = Identity {
+            me: keys.member,
+            boot,
+            incarnation: Incarnation(start.boot_us),
+            seed,
+        };
         let keyring = keys.keyring(ClusterId(cluster));
         let salt = StartSalt::generate(&ring::rand::SystemRandom::new())
             .map_err(|_| WitnessError::Text("the kernel has no random numbers".into()))?;
@@ -319,14 +412,29 @@ impl Voter {
         })
     }
 
-    fn datagram(&mut self, transport: &Transport, sockets: &[UdpSocket], socket: usize, from: SocketAddr, bytes: &[u8]) {
-        let Ok(opened) = self.opener.open(bytes) else { return };
+    fn datagram(
+        &mut self,
+        transport: &Transport,
+        sockets: &[UdpSocket],
+        socket: usize,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) {
+        let Ok(opened) = self.opener.open(bytes) else {
+            return;
+        };
         let sender = MemberId(opened.sender);
-        let Ok(Datagram::Beat(beat)) = codec::decode::<Datagram>(&opened.plaintext) else { return };
+        let Ok(Datagram::Beat(beat)) = codec::decode::<Datagram>(&opened.plaintext) else {
+            return;
+        };
         if beat.from != sender {
             return;
         }
-        let verdict = self.windows.entry(sender).or_default().accept(beat.boot.0, beat.run.0, beat.seq);
+        let verdict =
+            self.windows
+                .entry(sender)
+                .or_default()
+                .accept(beat.boot.0, beat.run.0, beat.seq);
         if !matches!(verdict, Verdict::Fresh | Verdict::Duplicate) {
             return;
         }
@@ -335,7 +443,11 @@ impl Voter {
         ways.push_front((socket, from));
         ways.truncate(WAYS);
         if verdict == Verdict::Fresh {
-            self.step_guard(transport, sockets, GuardInput::Datagram(Box::new(Datagram::Beat(beat))));
+            self.step_guard(
+                transport,
+                sockets,
+                GuardInput::Datagram(Box::new(Datagram::Beat(beat))),
+            );
         }
     }
 
@@ -344,13 +456,21 @@ impl Voter {
             match action {
                 GuardAction::Send { to, datagram } => self.send(sockets, to, &datagram),
                 GuardAction::SavePromises => {
-                    if let Err(error) = self.promises.write(&codec::encode(&(self.boot, self.guard.promises()))) {
+                    if let Err(error) = self
+                        .promises
+                        .write(&codec::encode(&(self.boot, self.guard.promises())))
+                    {
                         // A promise that is not kept must not be given.
-                        eprintln!("witness: promises of {} cannot be kept ({error}): ending", self.name);
+                        eprintln!(
+                            "witness: promises of {} cannot be kept ({error}): ending",
+                            self.name
+                        );
                         std::process::exit(3);
                     }
                 }
-                GuardAction::Event(event) => self.step_node(transport, sockets, Input::Guard(event)),
+                GuardAction::Event(event) => {
+                    self.step_node(transport, sockets, Input::Guard(event))
+                }
                 // It runs no groups.
                 GuardAction::Cut { .. } | GuardAction::Open { .. } => {}
             }
@@ -365,8 +485,13 @@ impl Voter {
                     // The thread ends with the process only.
                     let _ = self.writes.send((id, state));
                 }
-                Action::Guard(wanted) => self.step_guard(transport, sockets, GuardInput::Wanted(wanted)),
-                Action::Resource(_) | Action::Answer { .. } | Action::Event(_) | Action::Host(_) => {}
+                Action::Guard(wanted) => {
+                    self.step_guard(transport, sockets, GuardInput::Wanted(wanted))
+                }
+                Action::Resource(_)
+                | Action::Answer { .. }
+                | Action::Event(_)
+                | Action::Host(_) => {}
             }
         }
     }
@@ -385,8 +510,13 @@ impl Voter {
 }
 
 fn recall(path: &Path, boot: HostBoot) -> Result<(Slots, Option<Promises>), WitnessError> {
-    let fresh = || Slots::create(path, PROMISES, PROMISES_SIZE).map_err(|error| WitnessError::Text(error.to_string()));
-    let Ok((slots, Some(bytes))) = Slots::open(path, PROMISES, PROMISES_SIZE) else { return Ok((fresh()?, None)) };
+    let fresh = || {
+        Slots::create(path, PROMISES, PROMISES_SIZE)
+            .map_err(|error| WitnessError::Text(error.to_string()))
+    };
+    let Ok((slots, Some(bytes))) = Slots::open(path, PROMISES, PROMISES_SIZE) else {
+        return Ok((fresh()?, None));
+    };
     match codec::decode::<(HostBoot, Promises)>(&bytes) {
         Ok((of, promises)) if of == boot => Ok((slots, Some(promises))),
         _ => Ok((fresh()?, None)),

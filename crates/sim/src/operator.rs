@@ -72,7 +72,7 @@ impl World {
 
     pub(crate) fn answered(&mut self, host: usize, id: u64, outcome: Outcome) {
         note!(self, "m{} ANSWERS {id}: {outcome:?}", host + 1);
-        let (Outcome::Done(text) | Outcome::Refused(text)) = &outcome;
+        let (Outcome::Done(text) | Outcome::Refused(text) | Outcome::Undecided(text)) = &outcome;
         if text.trim().is_empty() {
             self.violated(Rule::Reasons, format!("answer {id} says nothing: {outcome:?}"));
         }
@@ -80,7 +80,7 @@ impl World {
             self.violated(Rule::ActionsEnd, format!("request {id} was answered twice"));
             return;
         };
-        if matches!(outcome, Outcome::Refused(_)) {
+        if matches!(outcome, Outcome::Refused(_) | Outcome::Undecided(_)) {
             return;
         }
         match asked.then {
@@ -242,6 +242,10 @@ impl World {
     pub fn repair(&mut self) {
         self.queue.push(self.now_us + 3_000_000, Event::Operator(Errand::Repair));
         let Some(document) = self.ledger.newest().cloned() else { return };
+        // The answer to a join may have been lost.
+        for member in document.config.members() {
+            self.join(cluster::host_of(member));
+        }
         let nodes = document.config.nodes.keys().map(|&node| cluster::host_of(node));
         let alive: Vec<usize> = nodes.filter(|&host| self.hosts[host].node.it.is_some()).collect();
         let Some(&at) = alive.get(self.rng.index(alive.len().max(1))) else { return };

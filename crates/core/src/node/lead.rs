@@ -69,6 +69,10 @@ impl Origin {
         }
     }
 
+    fn undecided(self, text: &str) -> Action {
+        self.answer(Outcome::Undecided(text.to_owned()))
+    }
+
     fn refuse(self, text: &str) -> Action {
         self.answer(Outcome::Refused(text.to_owned()))
     }
@@ -95,8 +99,7 @@ impl Lead {
         let undecided = self.committing.drain(..).map(|(_, origin, _)| origin);
         let waiting = self.waiting.drain(..).map(|waiting| waiting.origin);
         for origin in undecided.chain(waiting) {
-            actions.push(origin.refuse(
-                "another node has become leader meanwhile: look at `hotpair status` and ask again if needed",
+            actions.push(origin.undecided("another node has become leader meanwhile: look at `hotpair status` and ask again if needed",
             ));
         }
     }
@@ -113,8 +116,7 @@ impl Lead {
         for (_, (id, _)) in late {
             actions.push(Action::Answer {
                 id,
-                outcome: Outcome::Refused(
-                    "the leader did not answer within 10 s: look at `hotpair status` before asking again".into(),
+                outcome: Outcome::Undecided("the leader did not answer within 10 s: look at `hotpair status` before asking again".into(),
                 ),
             });
         }
@@ -162,8 +164,7 @@ impl Node {
         } else if let (Request::NodeIsDown { node }, None) = (&request, from) {
             self.seize(now, origin, *node, dry_run, actions);
         } else {
-            actions.push(origin.refuse(
-                "there is no leader now, so nothing can be decided: a majority of the voters must see each other. \
+            actions.push(origin.undecided("there is no leader now, so nothing can be decided: a majority of the voters must see each other. \
                  `hotpair status` shows which are missing; if the other node is surely powered off, say so with \
                  `hotpair node down NODE`",
             ));
@@ -262,7 +263,7 @@ impl Node {
                 actions.push(
                     waiting
                         .origin
-                        .refuse("it could not be decided within 10 s: try again"),
+                        .undecided("it could not be decided within 10 s: try again"),
                 );
                 continue;
             }

@@ -4,8 +4,9 @@ use super::agreement::Agreement;
 use super::lead::Lead;
 use super::peers::{News, Peers};
 use super::work::Groups;
-use super::{Action, Durable, Event, Identity, Input, Level, What};
-use crate::document::Document;
+use super::{Action, Durable, Event, HostAction, Identity, Input, Level, What};
+use crate::config::FinalAction;
+use crate::document::{Document, Goal};
 use crate::guard::{GuardEvent, Wanted};
 use crate::ids::{GroupId, MemberId, Version};
 use crate::message::{Beat, Message};
@@ -297,8 +298,44 @@ impl Node {
             }));
         }
         self.logged = self.logged.max(document.version);
+        self.final_actions(&document, actions);
         self.acting = Some(document);
         self.lead.facts_changed();
+    }
+
+    /// What the policy asks of this host once a group could run nowhere and failed here last.
+    fn final_actions(&self, document: &Document, actions: &mut Vec<Action>) {
+        let failed = |document: &Document, group: &GroupId| {
+            document
+                .groups
+                .get(group)
+                .is_some_and(|placement| placement.goal == Goal::Failed)
+        };
+        let Some(before) = self.acting.as_deref() else {
+            return;
+        };
+        for (group, placement) in &document.groups {
+            let last = placement
+                .failed_on
+                .iter()
+                .max_by_key(|(_, failure)| failure.epoch);
+            let here = last.is_some_and(|(&node, _)| node == self.id.me);
+            if !here || !failed(document, group) || failed(before, group) {
+                continue;
+            }
+            let policy = document
+                .config
+                .groups
+                .get(group)
+                .map(|config| config.final_action);
+            match policy {
+                Some(FinalAction::StopHotpair) => {
+                    actions.push(Action::Host(HostAction::StopHotpair))
+                }
+                Some(FinalAction::Reboot) => actions.push(Action::Host(HostAction::Reboot)),
+                Some(FinalAction::Nothing | FinalAction::StopGroup) | None => {}
+            }
+        }
     }
 
     fn note_leadership(&mut self, now: Moment, actions: &mut Vec<Action>) {

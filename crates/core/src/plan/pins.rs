@@ -11,6 +11,7 @@
 use super::{Change, Draft, Presence};
 use crate::config::{Takeover, WithoutWitness};
 use crate::document::{Pin, PinReason};
+use crate::fault::{Fault, planted};
 use crate::ids::{GroupId, MemberId};
 use std::time::Duration;
 
@@ -70,6 +71,9 @@ fn witness_silent(draft: &Draft<'_>, witness: MemberId) -> bool {
 /// The committed document asks the holder for a lease, and the holder acts on it and holds one, or
 /// has nothing running.
 fn released(draft: &Draft<'_>, group: &GroupId) -> bool {
+    if planted(Fault::UnpinWithoutHolder) {
+        return true;
+    }
     let Some(holder) = draft.placement(group).holder else {
         return true;
     };

@@ -38,7 +38,12 @@ impl Gates {
             .name("lifetimes".into())
             .stack_size(128 * 1024)
             .spawn(move || refresh_for_ever(&shared));
-        Self { gate: None, table: String::new(), groups: BTreeMap::new(), permitted }
+        Self {
+            gate: None,
+            table: String::new(),
+            groups: BTreeMap::new(),
+            permitted,
+        }
     }
 
     /// Takes over the groups of `setup`. On the first call everything an earlier guard may have
@@ -47,8 +52,11 @@ impl Gates {
     /// # Errors
     /// nftables cannot be used: the text says what to install.
     pub fn set_up(&mut self, setup: &Setup, groups_directory: &Path) -> Result<(), GateError> {
-        let managed: Vec<IpAddr> =
-            setup.groups.values().flat_map(|group| group.addresses.iter().map(|&(address, _)| address)).collect();
+        let managed: Vec<IpAddr> = setup
+            .groups
+            .values()
+            .flat_map(|group| group.addresses.iter().map(|&(address, _)| address))
+            .collect();
         self.groups.clone_from(&setup.groups);
         if let Some(gate) = &mut self.gate {
             return gate.set_managed(&managed);
@@ -66,11 +74,17 @@ impl Gates {
     /// # Errors
     /// The kernel refused; the gate closes by itself when its last permission ends.
     pub fn open(&mut self, group: &GroupId, until: Option<Duration>) -> Result<(), GateError> {
-        let (Some(gate), Some(setup)) = (&mut self.gate, self.groups.get(group)) else { return Ok(()) };
+        let (Some(gate), Some(setup)) = (&mut self.gate, self.groups.get(group)) else {
+            return Ok(());
+        };
         if setup.addresses.is_empty() {
             return Ok(());
         }
-        let addresses: Vec<IpAddr> = setup.addresses.iter().map(|&(address, _)| address).collect();
+        let addresses: Vec<IpAddr> = setup
+            .addresses
+            .iter()
+            .map(|&(address, _)| address)
+            .collect();
         match until {
             Some(span) => {
                 let timed: Vec<_> = addresses.iter().map(|&address| (address, span)).collect();
@@ -79,7 +93,10 @@ impl Gates {
             None => gate.permit_forever(&addresses)?,
         }
         let end = until.map(|span| Instant::now() + span);
-        let mut permitted = self.permitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut permitted = self
+            .permitted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for &(address, prefix) in &setup.addresses {
             permitted.insert(address, (prefix, end));
         }
@@ -88,10 +105,19 @@ impl Gates {
 
     /// Closes the group's gates and kills its processes. Returns what could not be done.
     pub fn cut(&mut self, group: &GroupId) -> Result<(), String> {
-        let Some(setup) = self.groups.get(group) else { return Ok(()) };
-        let addresses: Vec<IpAddr> = setup.addresses.iter().map(|&(address, _)| address).collect();
+        let Some(setup) = self.groups.get(group) else {
+            return Ok(());
+        };
+        let addresses: Vec<IpAddr> = setup
+            .addresses
+            .iter()
+            .map(|&(address, _)| address)
+            .collect();
         {
-            let mut permitted = self.permitted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut permitted = self
+                .permitted
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             permitted.retain(|address, _| !addresses.contains(address));
         }
         let mut closed = Ok(());
@@ -109,7 +135,9 @@ impl Gates {
     /// # Errors
     /// It could not be put back.
     pub fn mend(&mut self) -> Result<bool, GateError> {
-        let Some(gate) = &mut self.gate else { return Ok(false) };
+        let Some(gate) = &mut self.gate else {
+            return Ok(false);
+        };
         if gate.is_intact()? {
             return Ok(false);
         }
@@ -140,11 +168,15 @@ fn kill(cgroup: &Path) -> Result<(), String> {
     if !cgroup.exists() {
         return Ok(());
     }
-    Cgroup::open(cgroup).and_then(|cgroup| cgroup.kill()).map_err(|error| error.to_string())
+    Cgroup::open(cgroup)
+        .and_then(|cgroup| cgroup.kill())
+        .map_err(|error| error.to_string())
 }
 
 fn kill_all(groups: &Path) {
-    let Ok(entries) = std::fs::read_dir(groups) else { return };
+    let Ok(entries) = std::fs::read_dir(groups) else {
+        return;
+    };
     for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
         let _ = kill(&entry.path());
     }
@@ -158,7 +190,11 @@ fn refresh_for_ever(permitted: &Permitted) {
         let wanted: BTreeMap<IpAddr, u8> = {
             let permitted = permitted.lock().unwrap_or_else(PoisonError::into_inner);
             let runs = |end: &Option<Instant>| end.is_none_or(|end| end > now);
-            permitted.iter().filter(|(_, (_, end))| runs(end)).map(|(&address, &(prefix, _))| (address, prefix)).collect()
+            permitted
+                .iter()
+                .filter(|(_, (_, end))| runs(end))
+                .map(|(&address, &(prefix, _))| (address, prefix))
+                .collect()
         };
         if wanted.is_empty() {
             continue;
@@ -181,8 +217,11 @@ fn refresh(
 ) -> Result<(), hotpair_host::net::netlink::NetlinkError> {
     for found in netlink.addresses()? {
         if wanted.contains_key(&found.address) {
-            let options =
-                AddressOptions { valid_seconds: Some(ADDRESS_LIFETIME), no_dad: true, ..AddressOptions::default() };
+            let options = AddressOptions {
+                valid_seconds: Some(ADDRESS_LIFETIME),
+                no_dad: true,
+                ..AddressOptions::default()
+            };
             netlink.set_address(found.ifindex, found.address, found.prefix, options)?;
         }
     }

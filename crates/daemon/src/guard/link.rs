@@ -20,14 +20,21 @@ const START_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub enum GuardNews {
     /// A guard is there; `anew`: it was started just now and knows nothing.
-    Connected { sender: mpsc::UnboundedSender<ToGuard>, anew: bool },
+    Connected {
+        sender: mpsc::UnboundedSender<ToGuard>,
+        anew: bool,
+    },
     Said(FromGuard),
     /// Its connection closed: it has ended or was killed.
     Lost,
 }
 
 /// Keeps a guard running and connected for as long as `news` is heard.
-pub async fn keep(paths: Paths, groups: std::path::PathBuf, news: mpsc::UnboundedSender<GuardNews>) {
+pub async fn keep(
+    paths: Paths,
+    groups: std::path::PathBuf,
+    news: mpsc::UnboundedSender<GuardNews>,
+) {
     loop {
         match connect(&paths, &groups).await {
             Ok((stream, anew)) => {
@@ -61,7 +68,10 @@ async fn connect(paths: &Paths, groups: &Path) -> io::Result<(UnixStream, bool)>
 
 /// In its own session, so that it outlives the daemon.
 fn start(paths: &Paths, groups: &Path) -> io::Result<()> {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(paths.log.join("guard.log"))?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(paths.log.join("guard.log"))?;
     let program = std::env::current_exe()?;
     let mut child = Command::new(program)
         .arg("guard")
@@ -81,13 +91,20 @@ fn start(paths: &Paths, groups: &Path) -> io::Result<()> {
     Ok(())
 }
 
-async fn converse(stream: UnixStream, anew: bool, news: &mpsc::UnboundedSender<GuardNews>) -> Result<(), ()> {
+async fn converse(
+    stream: UnixStream,
+    anew: bool,
+    news: &mpsc::UnboundedSender<GuardNews>,
+) -> Result<(), ()> {
     let (mut reader, mut writer) = stream.into_split();
     let (sender, mut outgoing) = mpsc::unbounded_channel::<ToGuard>();
-    news.send(GuardNews::Connected { sender, anew }).map_err(|_| ())?;
+    news.send(GuardNews::Connected { sender, anew })
+        .map_err(|_| ())?;
     let writing = async move {
         while let Some(message) = outgoing.recv().await {
-            let Ok(bytes) = frame::encode(KIND, &codec::encode(&message), FRAME_LIMIT) else { continue };
+            let Ok(bytes) = frame::encode(KIND, &codec::encode(&message), FRAME_LIMIT) else {
+                continue;
+            };
             if writer.write_all(&bytes).await.is_err() {
                 break;
             }
@@ -113,4 +130,21 @@ async fn converse(stream: UnixStream, anew: bool, news: &mpsc::UnboundedSender<G
         () = reading => {}
     }
     news.send(GuardNews::Lost).map_err(|_| ())
+}
+
+/// Tells the guard to close every gate and end, and waits for that, at most 2 s.
+pub fn end(paths: &Paths) {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(paths.guard_socket()) else {
+        return;
+    };
+    let Ok(bytes) = frame::encode(KIND, &codec::encode(&ToGuard::End), FRAME_LIMIT) else {
+        return;
+    };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    if stream.write_all(&bytes).is_ok() {
+        // Whatever it still has to say is of no interest; the end of the stream is.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+    }
 }

@@ -43,15 +43,26 @@ struct Sight {
 impl Sight {
     fn beat(&mut self, run: (u64, u64), seq: u64) {
         if run != self.run {
-            *self = Self { run, round_trip: self.round_trip, ..Self::default() };
+            *self = Self {
+                run,
+                round_trip: self.round_trip,
+                ..Self::default()
+            };
         }
         self.heard = Some(Instant::now());
         if seq > self.newest {
             let steps = u32::try_from(seq - self.newest).unwrap_or(u32::MAX);
             self.seen = self.seen.checked_shl(steps).unwrap_or(0) | 1;
-            self.counted = if self.newest == 0 { 1 } else { self.counted.saturating_add(steps).min(100) };
+            self.counted = if self.newest == 0 {
+                1
+            } else {
+                self.counted.saturating_add(steps).min(100)
+            };
             self.newest = seq;
-        } else if let Some(bit) = u32::try_from(self.newest - seq).ok().filter(|&back| back < 128) {
+        } else if let Some(bit) = u32::try_from(self.newest - seq)
+            .ok()
+            .filter(|&back| back < 128)
+        {
             self.seen |= 1 << bit;
         }
     }
@@ -59,7 +70,8 @@ impl Sight {
     fn lost(&self) -> u8 {
         let window = (1u128 << self.counted) - 1;
         let seen = (self.seen & window).count_ones();
-        u8::try_from((self.counted - seen.min(self.counted)) * 100 / self.counted.max(1)).unwrap_or(100)
+        u8::try_from((self.counted - seen.min(self.counted)) * 100 / self.counted.max(1))
+            .unwrap_or(100)
     }
 }
 
@@ -119,7 +131,8 @@ impl Paths {
             };
             self.sockets.insert(path, socket);
         }
-        if self.setup.witness.is_some() && !matches!(self.sockets.get(&WITNESS_PATH), Some(Some(_))) {
+        if self.setup.witness.is_some() && !matches!(self.sockets.get(&WITNESS_PATH), Some(Some(_)))
+        {
             let any: SocketAddr = (Ipv4Addr::UNSPECIFIED, 0).into();
             self.sockets.insert(WITNESS_PATH, udp::bind(any, None).ok());
             let any: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
@@ -168,7 +181,8 @@ impl Paths {
             return;
         }
         for (path, link) in (0u8..).zip(&self.setup.links) {
-            if let (Some(address), Some(Some(socket))) = (link.peers.get(&to), self.sockets.get(&path))
+            if let (Some(address), Some(Some(socket))) =
+                (link.peers.get(&to), self.sockets.get(&path))
                 && self.sealer.seal(path, &plain, &mut sealed).is_ok()
             {
                 let _ = socket.send_to(&sealed, address);
@@ -190,7 +204,9 @@ impl Paths {
                 }
             }
         }
-        raw.into_iter().filter_map(|opened| self.accept(opened.sender, opened.path, &opened.plaintext)).collect()
+        raw.into_iter()
+            .filter_map(|opened| self.accept(opened.sender, opened.path, &opened.plaintext))
+            .collect()
     }
 
     fn accept(&mut self, sender: u8, path: u8, plain: &[u8]) -> Option<Datagram> {
@@ -201,10 +217,16 @@ impl Paths {
                 if beat.from != sender || sender == self.setup.me {
                     return None;
                 }
-                let verdict =
-                    self.windows.entry(sender).or_default().accept(beat.boot.0, beat.run.0, beat.seq);
+                let verdict = self.windows.entry(sender).or_default().accept(
+                    beat.boot.0,
+                    beat.run.0,
+                    beat.seq,
+                );
                 if matches!(verdict, Verdict::Fresh | Verdict::Duplicate) {
-                    self.sights.entry((sender, path)).or_default().beat((beat.boot.0, beat.run.0), beat.seq);
+                    self.sights
+                        .entry((sender, path))
+                        .or_default()
+                        .beat((beat.boot.0, beat.run.0), beat.seq);
                 }
                 (verdict == Verdict::Fresh).then_some(datagram)
             }

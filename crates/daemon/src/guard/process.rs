@@ -17,7 +17,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-const PROMISES: Format = Format { magic: *b"hpromise", version: 1 };
+const PROMISES: Format = Format {
+    magic: *b"hpromise",
+    version: 1,
+};
 const PROMISES_SIZE: usize = 16 * 1024;
 /// Frames to the daemon that it does not read are kept up to this; then the connection is dropped.
 const BACKLOG: usize = 1024 * 1024;
@@ -38,7 +41,10 @@ pub struct GuardOptions {
 #[must_use]
 pub fn now() -> Now {
     let reading = clock::read();
-    Now { boot_us: reading.boottime_us, raw_us: reading.raw_us }
+    Now {
+        boot_us: reading.boottime_us,
+        raw_us: reading.raw_us,
+    }
 }
 
 /// Runs the guard until the daemon ends it.
@@ -61,6 +67,7 @@ pub fn run(options: GuardOptions) -> Result<(), std::io::Error> {
         gates: Gates::new(),
         looked: Instant::now(),
         gate_broken: false,
+        waiting: None,
         ended: false,
     };
     while !process.ended {
@@ -78,6 +85,8 @@ struct Process {
     gates: Gates,
     looked: Instant,
     gate_broken: bool,
+    /// Could not be set up; tried again every second.
+    waiting: Option<Setup>,
     ended: bool,
 }
 
@@ -100,7 +109,11 @@ impl Process {
         self.wait();
         self.accept();
         self.hear_daemon();
-        let datagrams = self.core.as_mut().map(|core| core.paths.receive()).unwrap_or_default();
+        let datagrams = self
+            .core
+            .as_mut()
+            .map(|core| core.paths.receive())
+            .unwrap_or_default();
         for datagram in datagrams {
             self.step(GuardInput::Datagram(Box::new(datagram)));
         }
@@ -113,7 +126,10 @@ impl Process {
     }
 
     fn wait(&self) {
-        let deadline = self.core.as_ref().and_then(|core| core.guard.deadline(now()));
+        let deadline = self
+            .core
+            .as_ref()
+            .and_then(|core| core.guard.deadline(now()));
         let due = deadline.map_or(LOOK_EVERY, |moment| moment.since(now().moment()));
         let millis = due.min(LOOK_EVERY).as_micros().div_ceil(1000);
         let timeout = rustix::event::Timespec {
@@ -122,11 +138,19 @@ impl Process {
         };
         let mut waits = vec![PollFd::new(&self.listener, PollFlags::IN)];
         if let Some(daemon) = &self.daemon {
-            let writing = if daemon.unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let writing = if daemon.unsent.is_empty() {
+                PollFlags::empty()
+            } else {
+                PollFlags::OUT
+            };
             waits.push(PollFd::new(&daemon.stream, PollFlags::IN | writing));
         }
         if let Some(core) = &self.core {
-            waits.extend(core.paths.sockets().map(|socket| PollFd::new(socket, PollFlags::IN)));
+            waits.extend(
+                core.paths
+                    .sockets()
+                    .map(|socket| PollFd::new(socket, PollFlags::IN)),
+            );
         }
         let _ = poll(&mut waits, Some(&timeout));
     }
@@ -135,13 +159,19 @@ impl Process {
     fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
             if stream.set_nonblocking(true).is_ok() {
-                self.daemon = Some(Daemon { stream, decoder: Decoder::new(FRAME_LIMIT), unsent: Vec::new() });
+                self.daemon = Some(Daemon {
+                    stream,
+                    decoder: Decoder::new(FRAME_LIMIT),
+                    unsent: Vec::new(),
+                });
             }
         }
     }
 
     fn hear_daemon(&mut self) {
-        let Some(daemon) = &mut self.daemon else { return };
+        let Some(daemon) = &mut self.daemon else {
+            return;
+        };
         let mut messages = Vec::new();
         let mut gone = false;
         let mut buffer = [0; 16 * 1024];
@@ -188,10 +218,15 @@ impl Process {
 
     fn set_up(&mut self, setup: Setup) {
         if let Err(error) = self.gates.set_up(&setup, &self.options.groups) {
-            self.alarm(format!("the gate cannot be set up: {error}"));
             // Without a gate nothing may be permitted: no core, no lease.
+            if self.waiting.replace(setup).is_none() {
+                self.alarm(format!(
+                    "the gate cannot be set up, so this node runs no groups: {error}"
+                ));
+            }
             return;
         }
+        self.waiting = None;
         if let Some(core) = &mut self.core
             && core.setup.boot == setup.boot
             && core.setup.me == setup.me
@@ -211,16 +246,26 @@ impl Process {
     fn begin(&mut self, setup: Setup) -> Result<Vec<String>, String> {
         let (promises, saved) = self.recall(&setup)?;
         let (paths, problems) = Paths::open(setup.clone())?;
-        let identity = GuardIdentity { me: setup.me, boot: setup.boot, run: self.run };
+        let identity = GuardIdentity {
+            me: setup.me,
+            boot: setup.boot,
+            run: self.run,
+        };
         let guard = Guard::restore(identity, saved, now());
-        self.core = Some(Core { setup, guard, paths, promises });
+        self.core = Some(Core {
+            setup,
+            guard,
+            paths,
+            promises,
+        });
         Ok(problems)
     }
 
     /// The promises of this host boot, if there are any to be trusted.
     fn recall(&self, setup: &Setup) -> Result<(Slots, Option<Promises>), String> {
         let path = &self.options.promises;
-        let fresh = || Slots::create(path, PROMISES, PROMISES_SIZE).map_err(|error| error.to_string());
+        let fresh =
+            || Slots::create(path, PROMISES, PROMISES_SIZE).map_err(|error| error.to_string());
         let Ok((slots, Some(bytes))) = Slots::open(path, PROMISES, PROMISES_SIZE) else {
             return Ok((fresh()?, None));
         };
@@ -274,6 +319,9 @@ impl Process {
     }
 
     fn look_around(&mut self) {
+        if let Some(setup) = self.waiting.clone() {
+            self.set_up(setup);
+        }
         match self.gates.mend() {
             Ok(false) => {}
             Ok(true) => self.alarm(
@@ -293,7 +341,9 @@ impl Process {
     }
 
     fn tell(&mut self, message: &FromGuard) {
-        let Some(daemon) = &mut self.daemon else { return };
+        let Some(daemon) = &mut self.daemon else {
+            return;
+        };
         if let Ok(bytes) = frame::encode(KIND, &codec::encode(message), FRAME_LIMIT) {
             daemon.unsent.extend(bytes);
         }
@@ -303,7 +353,9 @@ impl Process {
     }
 
     fn flush(&mut self) {
-        let Some(daemon) = &mut self.daemon else { return };
+        let Some(daemon) = &mut self.daemon else {
+            return;
+        };
         while !daemon.unsent.is_empty() {
             match daemon.stream.write(&daemon.unsent) {
                 Ok(0) => break,
