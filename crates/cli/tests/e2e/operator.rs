@@ -1,0 +1,189 @@
+//! What operators do: moving, stopping, maintenance, disarming, draining, changing.
+
+use crate::cluster::{Cluster, PRACTICE, all_well, group, one_more, pass, runs_on};
+use hotpair_lab::{Fault, Target};
+
+#[test]
+fn switchover_moves_the_group_there_and_back() {
+    let Some(cluster) = Cluster::up("switch") else {
+        return;
+    };
+    let watch = cluster.watch();
+    cluster.hotpair(
+        "node1",
+        &["group", "switch", PRACTICE, "--to", "node2", "--dry-run"],
+    );
+    assert!(runs_on(group(&cluster.settled("node1"), PRACTICE), "node1"));
+    cluster.hotpair("node1", &["group", "switch", PRACTICE, "--to", "node2"]);
+    cluster.settled("node2");
+    assert_eq!(cluster.app("node1"), "");
+    cluster.hotpair("node1", &["group", "switch", PRACTICE]);
+    cluster.settled("node1");
+    let report = watch.safe();
+    assert_eq!(report.node_changes, 2, "{report:#?}");
+}
+
+#[test]
+fn switchover_to_a_node_that_cannot_start_it_goes_back() {
+    let Some(cluster) = Cluster::up("back") else {
+        return;
+    };
+    // Something else has the application's port on node2.
+    let taken = r#"
+[group.taken]
+nodes = ["node1", "node2"]
+
+[group.taken.program.job]
+start = ["/bin/sh", "-c", "test $(cat /proc/sys/kernel/hostname) = node1"]
+stop = ["/bin/true"]
+status = ["/bin/true"]
+"#;
+    cluster.reconfigure("node1", |text| text + taken);
+    cluster.runs("node1", "taken", "node1");
+    let text = cluster.refused("node1", &["group", "switch", "taken", "--to", "node2"], 6);
+    assert!(text.contains("node1"), "{text}");
+    cluster.runs("node1", "taken", "node1");
+    cluster.runs("node1", PRACTICE, "node1");
+}
+
+#[test]
+fn stopped_group_stays_stopped_over_failover_and_reboot() {
+    let Some(cluster) = Cluster::up("stop") else {
+        return;
+    };
+    cluster.hotpair("node2", &["group", "stop", PRACTICE]);
+    assert_eq!(cluster.app("node1"), "");
+    cluster.fault("node1", Fault::PowerCut);
+    pass(1500);
+    cluster.fault("node2", Fault::Reboot);
+    cluster.fault("node1", Fault::Boot);
+    let status = cluster.until("node2", "everybody well", all_well);
+    assert_eq!(group(&status, PRACTICE).state, "stopped", "{status:#?}");
+    pass(500);
+    assert_eq!([cluster.app("node1"), cluster.app("node2")].concat(), "");
+    cluster.hotpair("node2", &["group", "start", PRACTICE, "--on", "node2"]);
+    cluster.settled("node2");
+}
+
+#[test]
+fn nothing_is_done_in_maintenance() {
+    let Some(cluster) = Cluster::up("maintenance") else {
+        return;
+    };
+    let watch = cluster.watch();
+    cluster.hotpair("node2", &["maintenance", "on", "--group", PRACTICE]);
+    cluster.until("node1", "maintenance", |s| group(s, PRACTICE).maintenance);
+    cluster.fault("node1", Fault::Kill(Target::App));
+    pass(2000);
+    assert_eq!([cluster.app("node1"), cluster.app("node2")].concat(), "");
+    cluster.hotpair("node2", &["maintenance", "off", "--group", PRACTICE]);
+    cluster.until("node2", "the group running again", |s| {
+        let view = group(s, PRACTICE);
+        runs_on(view, "node1") || runs_on(view, "node2")
+    });
+    watch.safe();
+}
+
+#[test]
+fn disarmed_cluster_serves_on_and_arming_it_touches_nothing() {
+    let Some(cluster) = Cluster::up("disarm") else {
+        return;
+    };
+    let watch = cluster.watch();
+    let app = cluster.app("node1");
+    cluster.hotpair("node1", &["disarm"]);
+    cluster.until("node2", "disarmed", |s| s.disarmed);
+    for host in ["node2", "witness"] {
+        cluster.fault(host, Fault::PowerCut);
+    }
+    pass(2000);
+    cluster.fault("node1", Fault::Kill(Target::Daemon));
+    pass(1500);
+    for host in ["node2", "witness"] {
+        cluster.fault(host, Fault::Boot);
+    }
+    cluster.until("node1", "everybody online", |s| {
+        s.disarmed && s.leader.is_some() && s.nodes.iter().all(|n| n.state == "online")
+    });
+    cluster.hotpair("node1", &["arm"]);
+    cluster.settled("node1");
+    assert_eq!(cluster.app("node1"), app);
+    watch.unnoticed();
+}
+
+#[test]
+fn disarmed_cluster_does_not_take_over() {
+    let Some(cluster) = Cluster::up("disarm-cut") else {
+        return;
+    };
+    cluster.hotpair("node1", &["disarm"]);
+    cluster.until("node2", "disarmed", |s| s.disarmed);
+    let watch = cluster.watch();
+    cluster.fault("node1", Fault::PowerCut);
+    pass(2500);
+    assert_eq!(cluster.app("node2"), "");
+    cluster.fault("node1", Fault::Boot);
+    cluster.until("node2", "everybody online", |s| {
+        s.nodes.iter().all(|n| n.state == "online")
+    });
+    cluster.hotpair("node2", &["arm"]);
+    cluster.until("node2", "the group running", |s| {
+        let view = group(s, PRACTICE);
+        runs_on(view, "node1") || runs_on(view, "node2")
+    });
+    watch.safe();
+}
+
+#[test]
+fn drained_node_gives_its_groups_away_and_leaves_quietly() {
+    let Some(cluster) = Cluster::up("drain") else {
+        return;
+    };
+    let watch = cluster.watch();
+    cluster.hotpair("node1", &["node", "drain", "node1"]);
+    cluster.runs("node2", PRACTICE, "node2");
+    cluster.hotpair("node1", &["node", "undrain", "node1"]);
+    cluster.settled("node2");
+    assert_eq!(cluster.app("node1"), "");
+    let report = watch.safe();
+    assert_eq!(report.node_changes, 1, "{report:#?}");
+}
+
+#[test]
+fn changes_of_the_configuration_are_not_noticed() {
+    let Some(cluster) = Cluster::up("change") else {
+        return;
+    };
+    let watch = cluster.watch();
+    let app = cluster.app("node1");
+    cluster.reconfigure("node1", |text| {
+        let fast = text.replace("profile = \"standard\"", "profile = \"fast\"");
+        assert_ne!(fast, text, "the profile is not in the configuration shown");
+        fast
+    });
+    cluster.settled("node1");
+    cluster.hotpair("node2", &["link", "remove", "hb"]);
+    cluster.until("node1", "one link", |s| s.nodes[0].links.len() == 1);
+    let add = [
+        "link",
+        "add",
+        "direct",
+        "node1=10.77.2.11",
+        "node2=10.77.2.12",
+    ];
+    cluster.hotpair("node1", &add);
+    cluster.until("node2", "two links, all up", |s| {
+        let links = || s.nodes.iter().flat_map(|n| &n.links);
+        links().any(|l| l.name == "direct" && l.state == "up") && all_well(s)
+    });
+    let second = one_more("second", 51, &["node2", "node1"]);
+    cluster.reconfigure("node2", |text| text + &second);
+    cluster.runs("node1", "second", "node2");
+    assert_eq!(cluster.app("node1"), app);
+    watch.unnoticed();
+    // The new numbers hold, and so does the new link.
+    let watch = cluster.watch();
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.runs("node2", PRACTICE, "node2");
+    watch.safe();
+}
