@@ -73,7 +73,10 @@ impl Sim {
         let outcome = plan.run(lines);
         let Some(violation) = &outcome.violation else {
             print_trace(&outcome, if self.trace { lines } else { 0 });
-            println!("seed {seed}: {} s simulated, nothing violated", outcome.simulated_us / 1_000_000);
+            println!(
+                "seed {seed}: {} s simulated, nothing violated",
+                outcome.simulated_us / 1_000_000
+            );
             return Ok(ExitCode::SUCCESS);
         };
         let (plan, outcome) = if self.shrink {
@@ -83,7 +86,12 @@ impl Sim {
         } else {
             (plan, outcome.clone())
         };
-        println!("cluster: {} nodes, witness {}, {:?}", plan.cluster.nodes.len(), plan.cluster.witness.is_some(), plan.cluster.timing);
+        println!(
+            "cluster: {} nodes, witness {}, {:?}",
+            plan.cluster.nodes.len(),
+            plan.cluster.witness.is_some(),
+            plan.cluster.timing
+        );
         for (at, fault) in &plan.faults {
             println!("  {:>10.6} s  {fault:?}", to_seconds(*at));
         }
@@ -95,8 +103,12 @@ impl Sim {
     fn many(&self) -> Result<ExitCode> {
         planted::plant_number(self.plant)?;
         let begun = Instant::now();
-        let until = self.minutes.map(|minutes| begun + Duration::from_secs_f64(minutes * 60.0));
-        let end = self.seeds.map_or(u64::MAX, |seeds| self.from.saturating_add(seeds));
+        let until = self
+            .minutes
+            .map(|minutes| begun + Duration::from_secs_f64(minutes * 60.0));
+        let end = self
+            .seeds
+            .map_or(u64::MAX, |seeds| self.from.saturating_add(seeds));
         let next = AtomicU64::new(self.from);
         let tally = Mutex::new(Tally::default());
         std::thread::scope(|scope| {
@@ -104,7 +116,9 @@ impl Sim {
                 scope.spawn(|| self.work(&next, end, until, &tally));
             }
         });
-        let Ok(tally) = tally.into_inner() else { bail!("a simulation thread ended unexpectedly") };
+        let Ok(tally) = tally.into_inner() else {
+            bail!("a simulation thread ended unexpectedly")
+        };
         self.sum_up(&tally, begun.elapsed())
     }
 
@@ -128,7 +142,12 @@ impl Sim {
             tally.busy += took;
             if let Some(violation) = outcome.violation {
                 if self.keep_going {
-                    println!("seed {seed}: {:?} at {:.6} s: {}", violation.rule, to_seconds(violation.at_us), violation.text);
+                    println!(
+                        "seed {seed}: {:?} at {:.6} s: {}",
+                        violation.rule,
+                        to_seconds(violation.at_us),
+                        violation.text
+                    );
                 } else {
                     next.store(end, Ordering::Relaxed);
                 }
@@ -171,16 +190,31 @@ impl Sim {
             match caught {
                 Some(catch) => println!(
                     "{number:>2} {:<28} caught by {:?} at seed {} ({} of {} seeds, {took:.1} s)",
-                    format!("{:?}", case.fault), catch.rule, catch.seed, catch.tried, case.within
+                    format!("{:?}", case.fault),
+                    catch.rule,
+                    catch.seed,
+                    catch.tried,
+                    case.within
                 ),
                 None => {
                     missed += 1;
-                    println!("{number:>2} {:<28} NOT CAUGHT within {} seeds ({took:.1} s)", format!("{:?}", case.fault), case.within);
+                    println!(
+                        "{number:>2} {:<28} NOT CAUGHT within {} seeds ({took:.1} s)",
+                        format!("{:?}", case.fault),
+                        case.within
+                    );
                 }
             }
         }
-        println!("{missed} of {} planted faults were not caught", planted::CASES.len());
-        if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        println!(
+            "{missed} of {} planted faults were not caught",
+            planted::CASES.len()
+        );
+        if missed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -207,7 +241,14 @@ fn print_trace(outcome: &Outcome, lines: usize) {
 
 fn print_violation(seed: u64, outcome: &Outcome) {
     if let Some(violation) = &outcome.violation {
-        println!("\nseed {seed} breaks {:?} at {:.6} s: {}", violation.rule, to_seconds(violation.at_us), violation.text);
-        println!("replay: cargo xtask sim --seed {seed} --trace   (--shrink leaves out what does not matter)");
+        println!(
+            "\nseed {seed} breaks {:?} at {:.6} s: {}",
+            violation.rule,
+            to_seconds(violation.at_us),
+            violation.text
+        );
+        println!(
+            "replay: cargo xtask sim --seed {seed} --trace   (--shrink leaves out what does not matter)"
+        );
     }
 }

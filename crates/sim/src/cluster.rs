@@ -4,7 +4,7 @@ use crate::rng::Rng;
 use hotpair_core::config::{
     Address, Check, Cluster, Detector, Environment, Failback, FinalAction, Flapping, Group, Link,
     Node, OnStartFailure, OnStopFailure, OnSwitchFailure, Program, Resource, ResourceKind, Restart,
-    Service, StartMode, Takeover, Timing, Witness, WithoutWitness,
+    Service, StartMode, Takeover, Timing, WithoutWitness, Witness,
 };
 use hotpair_core::ids::{ClusterId, GroupId, MemberId, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};

@@ -19,7 +19,12 @@ impl World {
                 self.cut_off(a, b, for_us);
                 self.cut_off(b, a, for_us);
             }
-            Fault::Isolate { host, inward, outward, for_us } => {
+            Fault::Isolate {
+                host,
+                inward,
+                outward,
+                for_us,
+            } => {
                 for other in (0..self.hosts.len()).filter(|&other| other != host) {
                     if inward {
                         self.cut_off(other, host, for_us);
@@ -29,8 +34,16 @@ impl World {
                     }
                 }
             }
-            Fault::Storm { loss_ppm, late_ppm, for_us } => {
-                self.storm = Storm { until: now + for_us, loss_ppm, late_ppm };
+            Fault::Storm {
+                loss_ppm,
+                late_ppm,
+                for_us,
+            } => {
+                self.storm = Storm {
+                    until: now + for_us,
+                    loss_ppm,
+                    late_ppm,
+                };
             }
             Fault::PowerCut { host, for_us } => self.power_cut(host, for_us),
             Fault::Blackout { for_us } => {
@@ -59,16 +72,30 @@ impl World {
                 self.queue.push(now + for_us, Event::EndSlew { host });
             }
             Fault::StuckDisk { host, for_us } => self.hosts[host].disk.stuck_until = now + for_us,
-            Fault::SlowDisk { host, times, for_us } => {
+            Fault::SlowDisk {
+                host,
+                times,
+                for_us,
+            } => {
                 self.hosts[host].disk.slow_until = now + for_us;
                 self.hosts[host].disk.slow_times = times;
             }
             Fault::Die { group, resource } => self.die(group, resource),
-            Fault::Spoil { host, group, resource, how, for_us } => {
+            Fault::Spoil {
+                host,
+                group,
+                resource,
+                how,
+                for_us,
+            } => {
                 self.spoil(host, group, resource, how, for_us);
             }
             Fault::Operator { at, what } => self.operate(at, what),
-            Fault::After { trigger, delay_us, fault } => {
+            Fault::After {
+                trigger,
+                delay_us,
+                fault,
+            } => {
                 self.waiting.push((trigger, delay_us, *fault));
             }
         }
@@ -102,7 +129,8 @@ impl World {
             it.clocks.stop(self.now_us, false);
         }
         self.end_writes(host, done);
-        self.queue.push(self.now_us + for_us, Event::PowerOn { host });
+        self.queue
+            .push(self.now_us + for_us, Event::PowerOn { host });
     }
 
     fn end_writes(&mut self, host: usize, done: bool) {
@@ -126,7 +154,8 @@ impl World {
         self.end_writes(host, done);
         self.tell_guard(host, GuardInput::DaemonGone);
         let power = self.hosts[host].power;
-        self.queue.push(self.now_us + for_us, Event::StartDaemon { host, power });
+        self.queue
+            .push(self.now_us + for_us, Event::StartDaemon { host, power });
     }
 
     /// `kill -9` of the guard; gates stay as they are until the kernel closes them.
@@ -138,7 +167,8 @@ impl World {
         self.hosts[host].guard.end();
         self.set_watchdog(host);
         let power = self.hosts[host].power;
-        self.queue.push(self.now_us + for_us, Event::StartGuard { host, power });
+        self.queue
+            .push(self.now_us + for_us, Event::StartGuard { host, power });
     }
 
     /// The operator (or a policy) ends hotpair on this host in good order.
@@ -176,7 +206,8 @@ impl World {
 
     fn set_watchdog(&mut self, host: usize) {
         let power = self.hosts[host].power;
-        self.queue.push(self.now_us + WATCHDOG_US, Event::Watchdog { host, power });
+        self.queue
+            .push(self.now_us + WATCHDOG_US, Event::Watchdog { host, power });
     }
 
     pub(crate) fn watchdog(&mut self, host: usize, power: u64) {
@@ -186,9 +217,11 @@ impl World {
         }
         let lives = it.guard.it.is_some() && it.guard.frozen_until <= self.now_us;
         let idle = self.now_us - it.guard.stepped_at < WATCHDOG_US;
-        let ungated = self.first.groups.iter().any(|(group, config)| {
-            config.ungated && self.runs_anything(host, group)
-        });
+        let ungated = self
+            .first
+            .groups
+            .iter()
+            .any(|(group, config)| config.ungated && self.runs_anything(host, group));
         if ungated && !lives && !idle {
             note!(self, "m{} is reset by its watchdog", host + 1);
             self.power_cut(host, 3_000_000);
@@ -196,7 +229,9 @@ impl World {
     }
 
     fn die(&mut self, group: usize, resource: usize) {
-        let Some(group) = self.groups.get(group % self.groups.len()).cloned() else { return };
+        let Some(group) = self.groups.get(group % self.groups.len()).cloned() else {
+            return;
+        };
         for host in 0..self.hosts.len() {
             let up = self.hosts[host].parts.iter();
             let up = up.filter(|((of, _), part)| *of == group && part.state == PartState::Up);
@@ -209,14 +244,27 @@ impl World {
     }
 
     fn spoil(&mut self, host: usize, group: usize, resource: usize, how: Spoil, for_us: u64) {
-        let Some(group) = self.groups.get(group % self.groups.len()).cloned() else { return };
-        let Some(config) = self.first.groups.get(&group) else { return };
-        let Some(resource) = config.resources.keys().nth(resource % config.resources.len()).cloned()
+        let Some(group) = self.groups.get(group % self.groups.len()).cloned() else {
+            return;
+        };
+        let Some(config) = self.first.groups.get(&group) else {
+            return;
+        };
+        let Some(resource) = config
+            .resources
+            .keys()
+            .nth(resource % config.resources.len())
+            .cloned()
         else {
             return;
         };
         let until = self.now_us + for_us;
-        self.hosts[host].spoils.push(Spoiled { group, resource, how, until });
+        self.hosts[host].spoils.push(Spoiled {
+            group,
+            resource,
+            how,
+            until,
+        });
         if how == Spoil::Unfit {
             self.tell_verdicts(host);
             self.queue.push(until, Event::EndSpoil { host });

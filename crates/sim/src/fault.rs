@@ -6,39 +6,106 @@ use crate::rng::Rng;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing arrives from one host at the other.
-    OneWayCut { from: usize, to: usize, for_us: u64 },
+    OneWayCut {
+        from: usize,
+        to: usize,
+        for_us: u64,
+    },
     /// Nothing passes between two hosts.
-    Cut { a: usize, b: usize, for_us: u64 },
+    Cut {
+        a: usize,
+        b: usize,
+        for_us: u64,
+    },
     /// The host hears nobody, or nobody hears it, or both.
-    Isolate { host: usize, inward: bool, outward: bool, for_us: u64 },
+    Isolate {
+        host: usize,
+        inward: bool,
+        outward: bool,
+        for_us: u64,
+    },
     /// More loss, repetition and lateness for everybody.
-    Storm { loss_ppm: u64, late_ppm: u64, for_us: u64 },
+    Storm {
+        loss_ppm: u64,
+        late_ppm: u64,
+        for_us: u64,
+    },
     /// Power cut; the host boots again after `for_us`.
-    PowerCut { host: usize, for_us: u64 },
+    PowerCut {
+        host: usize,
+        for_us: u64,
+    },
     /// Power cut of every host.
-    Blackout { for_us: u64 },
-    KillDaemon { host: usize, for_us: u64 },
-    FreezeDaemon { host: usize, for_us: u64 },
-    KillGuard { host: usize, for_us: u64 },
-    FreezeGuard { host: usize, for_us: u64 },
+    Blackout {
+        for_us: u64,
+    },
+    KillDaemon {
+        host: usize,
+        for_us: u64,
+    },
+    FreezeDaemon {
+        host: usize,
+        for_us: u64,
+    },
+    KillGuard {
+        host: usize,
+        for_us: u64,
+    },
+    FreezeGuard {
+        host: usize,
+        for_us: u64,
+    },
     /// Nothing is processed, but time passes and the kernel's deadlines run out.
-    Pause { host: usize, for_us: u64 },
+    Pause {
+        host: usize,
+        for_us: u64,
+    },
     /// A stopped virtual machine: nothing is processed and its clocks stand still.
-    StopClocks { host: usize, for_us: u64 },
+    StopClocks {
+        host: usize,
+        for_us: u64,
+    },
     /// CLOCK_BOOTTIME is slewed as chrony may do it.
-    Slew { host: usize, ppm: i64, for_us: u64 },
+    Slew {
+        host: usize,
+        ppm: i64,
+        for_us: u64,
+    },
     /// No write to the disk ends (full, or hanging).
-    StuckDisk { host: usize, for_us: u64 },
+    StuckDisk {
+        host: usize,
+        for_us: u64,
+    },
     /// Writes take `times` as long.
-    SlowDisk { host: usize, times: u64, for_us: u64 },
+    SlowDisk {
+        host: usize,
+        times: u64,
+        for_us: u64,
+    },
     /// A running resource of the group dies, wherever it runs.
-    Die { group: usize, resource: usize },
+    Die {
+        group: usize,
+        resource: usize,
+    },
     /// Starts (or stops) of this resource on this host go wrong.
-    Spoil { host: usize, group: usize, resource: usize, how: Spoil, for_us: u64 },
+    Spoil {
+        host: usize,
+        group: usize,
+        resource: usize,
+        how: Spoil,
+        for_us: u64,
+    },
     /// The operator does something.
-    Operator { at: usize, what: Operator },
+    Operator {
+        at: usize,
+        what: Operator,
+    },
     /// `fault` happens `delay_us` after the next `trigger`.
-    After { trigger: Trigger, delay_us: u64, fault: Box<Fault> },
+    After {
+        trigger: Trigger,
+        delay_us: u64,
+        fault: Box<Fault>,
+    },
 }
 
 /// How a resource misbehaves.
@@ -72,31 +139,70 @@ pub enum Trigger {
 /// What the operator may do. Numbers are taken modulo what there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operator {
-    Switch { group: usize, to: Option<usize> },
-    Start { group: usize, on: Option<usize> },
-    Stop { group: usize },
-    Enable { group: usize, node: Option<usize> },
-    Disable { group: usize, node: Option<usize> },
-    Clear { group: usize },
-    Maintenance { scope: usize, group: usize, node: usize, on: bool },
+    Switch {
+        group: usize,
+        to: Option<usize>,
+    },
+    Start {
+        group: usize,
+        on: Option<usize>,
+    },
+    Stop {
+        group: usize,
+    },
+    Enable {
+        group: usize,
+        node: Option<usize>,
+    },
+    Disable {
+        group: usize,
+        node: Option<usize>,
+    },
+    Clear {
+        group: usize,
+    },
+    Maintenance {
+        scope: usize,
+        group: usize,
+        node: usize,
+        on: bool,
+    },
     Disarm,
     Arm,
-    Drain { node: usize },
-    Undrain { node: usize },
-    Leave { node: usize },
-    ClearNode { node: usize },
+    Drain {
+        node: usize,
+    },
+    Undrain {
+        node: usize,
+    },
+    Leave {
+        node: usize,
+    },
+    ClearNode {
+        node: usize,
+    },
     /// Power cut, and some time later the operator's (true) word on it.
-    DeclareDown { node: usize, for_us: u64 },
+    DeclareDown {
+        node: usize,
+        for_us: u64,
+    },
     /// Power cut, and the node is taken out of the configuration.
-    Remove { node: usize },
+    Remove {
+        node: usize,
+    },
     /// Another timing profile.
-    Timing { draw: u64 },
+    Timing {
+        draw: u64,
+    },
     /// A spare host becomes a node, or the witness (replacing the present one).
     AddNode,
     ReplaceWitness,
     RemoveWitness,
     /// Some group's policies are edited.
-    Policy { group: usize, draw: u64 },
+    Policy {
+        group: usize,
+        draw: u64,
+    },
 }
 
 const SECOND: u64 = 1_000_000;
@@ -141,9 +247,17 @@ fn one(rng: &mut Rng, mix: &Mix) -> Fault {
             3 => Trigger::Write,
             _ => Trigger::Commit,
         };
-        let delay_us = if rng.percent(50) { rng.below(2_000) } else { rng.below(25_000) };
+        let delay_us = if rng.percent(50) {
+            rng.below(2_000)
+        } else {
+            rng.below(25_000)
+        };
         let fault = Box::new(plain(rng, mix));
-        return Fault::After { trigger, delay_us, fault };
+        return Fault::After {
+            trigger,
+            delay_us,
+            fault,
+        };
     }
     plain(rng, mix)
 }
@@ -173,11 +287,24 @@ fn plain(rng: &mut Rng, mix: &Mix) -> Fault {
     let other = (host + 1 + rng.index(mix.hosts.max(2) - 1)) % mix.hosts;
     let for_us = span(rng);
     match kind {
-        0 => Fault::OneWayCut { from: host, to: other, for_us },
-        1 => Fault::Cut { a: host, b: other, for_us },
+        0 => Fault::OneWayCut {
+            from: host,
+            to: other,
+            for_us,
+        },
+        1 => Fault::Cut {
+            a: host,
+            b: other,
+            for_us,
+        },
         2 => {
             let way = rng.below(3);
-            Fault::Isolate { host, inward: way != 1, outward: way != 0, for_us }
+            Fault::Isolate {
+                host,
+                inward: way != 1,
+                outward: way != 0,
+                for_us,
+            }
         }
         3 => Fault::Storm {
             loss_ppm: rng.range(10_000, 400_000),
@@ -191,10 +318,21 @@ fn plain(rng: &mut Rng, mix: &Mix) -> Fault {
         9 => Fault::FreezeGuard { host, for_us },
         10 => Fault::Pause { host, for_us },
         11 => Fault::StopClocks { host, for_us },
-        12 => Fault::Slew { host, ppm: rng.around(80_000), for_us: for_us * 4 },
+        12 => Fault::Slew {
+            host,
+            ppm: rng.around(80_000),
+            for_us: for_us * 4,
+        },
         13 if rng.percent(50) => Fault::StuckDisk { host, for_us },
-        13 => Fault::SlowDisk { host, times: rng.range(5, 100), for_us },
-        14 => Fault::Die { group: rng.index(4), resource: rng.index(4) },
+        13 => Fault::SlowDisk {
+            host,
+            times: rng.range(5, 100),
+            for_us,
+        },
+        14 => Fault::Die {
+            group: rng.index(4),
+            resource: rng.index(4),
+        },
         15 => Fault::Spoil {
             host,
             group: rng.index(4),
@@ -203,7 +341,10 @@ fn plain(rng: &mut Rng, mix: &Mix) -> Fault {
             for_us: for_us * 2,
         },
         16 if rng.percent(10) => Fault::Blackout { for_us },
-        _ => Fault::Operator { at: host, what: operator(rng, mix.hosts) },
+        _ => Fault::Operator {
+            at: host,
+            what: operator(rng, mix.hosts),
+        },
     }
 }
 
@@ -241,12 +382,18 @@ fn operator(rng: &mut Rng, hosts: usize) -> Operator {
         21 => Operator::Undrain { node },
         22 => Operator::Leave { node },
         23 => Operator::ClearNode { node },
-        24 => Operator::DeclareDown { node, for_us: rng.range(8 * SECOND, 15 * SECOND) },
+        24 => Operator::DeclareDown {
+            node,
+            for_us: rng.range(8 * SECOND, 15 * SECOND),
+        },
         25 => Operator::Remove { node },
         26 | 27 => Operator::Timing { draw: rng.bits() },
         28 => Operator::AddNode,
         29 => Operator::ReplaceWitness,
         30 => Operator::RemoveWitness,
-        _ => Operator::Policy { group, draw: rng.bits() },
+        _ => Operator::Policy {
+            group,
+            draw: rng.bits(),
+        },
     }
 }

@@ -61,12 +61,30 @@ impl World {
         self.desk.last += 1;
         let id = self.desk.last;
         let text = format!("{request:?}");
-        note!(self, "OPERATOR at m{}: {id} {}", host + 1, text.chars().take(200).collect::<String>());
+        note!(
+            self,
+            "OPERATOR at m{}: {id} {}",
+            host + 1,
+            text.chars().take(200).collect::<String>()
+        );
         let life = self.hosts[host].node.life;
-        let asked = Asked { host, life, at_us: self.now_us, then, text };
+        let asked = Asked {
+            host,
+            life,
+            at_us: self.now_us,
+            then,
+            text,
+        };
         self.desk.asked.insert(id, asked);
         let request = Box::new(request);
-        self.tell_node(host, Input::Request { id, request, dry_run: false });
+        self.tell_node(
+            host,
+            Input::Request {
+                id,
+                request,
+                dry_run: false,
+            },
+        );
         Some(id)
     }
 
@@ -74,7 +92,10 @@ impl World {
         note!(self, "m{} ANSWERS {id}: {outcome:?}", host + 1);
         let (Outcome::Done(text) | Outcome::Refused(text) | Outcome::Undecided(text)) = &outcome;
         if text.trim().is_empty() {
-            self.violated(Rule::Reasons, format!("answer {id} says nothing: {outcome:?}"));
+            self.violated(
+                Rule::Reasons,
+                format!("answer {id} says nothing: {outcome:?}"),
+            );
         }
         let Some(asked) = self.desk.asked.remove(&id) else {
             self.violated(Rule::ActionsEnd, format!("request {id} was answered twice"));
@@ -88,7 +109,8 @@ impl World {
             Then::Join(host) => self.join(host),
             Then::Leave(node) => {
                 let errand = Errand::SeeOff { node, tries: 40 };
-                self.queue.push(self.now_us + 500_000, Event::Operator(errand));
+                self.queue
+                    .push(self.now_us + 500_000, Event::Operator(errand));
             }
         }
     }
@@ -99,31 +121,60 @@ impl World {
         let overdue = self.desk.asked.values().find(|asked| {
             self.hosts[asked.host].node.life == asked.life && asked.at_us + 30_000_000 < self.now_us
         })?;
-        Some(format!("m{} has not answered: {}", overdue.host + 1, overdue.text))
+        Some(format!(
+            "m{} has not answered: {}",
+            overdue.host + 1,
+            overdue.text
+        ))
     }
 
     fn join(&mut self, host: usize) {
-        let Some(document) = self.ledger.newest().cloned() else { return };
-        if !document.config.members().contains(&cluster::member(host)) || self.hosts[host].boots > 0 {
+        let Some(document) = self.ledger.newest().cloned() else {
+            return;
+        };
+        if !document.config.members().contains(&cluster::member(host)) || self.hosts[host].boots > 0
+        {
             return;
         }
         self.enrol(host, &document);
-        self.queue.push(self.now_us + 100_000, Event::PowerOn { host });
+        self.queue
+            .push(self.now_us + 100_000, Event::PowerOn { host });
     }
 
     pub(crate) fn operate(&mut self, at: usize, what: Operator) {
         let group = |index: usize| self.groups[index % self.groups.len()].clone();
         let id = cluster::member;
         let request = match what {
-            Operator::Switch { group: g, to } => Request::GroupSwitch { group: group(g), to: to.map(id) },
-            Operator::Start { group: g, on } => Request::GroupStart { group: group(g), on: on.map(id) },
+            Operator::Switch { group: g, to } => Request::GroupSwitch {
+                group: group(g),
+                to: to.map(id),
+            },
+            Operator::Start { group: g, on } => Request::GroupStart {
+                group: group(g),
+                on: on.map(id),
+            },
             Operator::Stop { group: g } => Request::GroupStop { group: group(g) },
-            Operator::Enable { group: g, node } => Request::GroupEnable { group: group(g), node: node.map(id) },
-            Operator::Disable { group: g, node } => Request::GroupDisable { group: group(g), node: node.map(id) },
-            Operator::Clear { group: g } => Request::GroupClear { group: group(g), node: None },
-            Operator::Maintenance { scope, group: g, node, on } => {
-                Request::Maintenance { scope: self.scope(scope, &group(g), id(node)), on }
-            }
+            Operator::Enable { group: g, node } => Request::GroupEnable {
+                group: group(g),
+                node: node.map(id),
+            },
+            Operator::Disable { group: g, node } => Request::GroupDisable {
+                group: group(g),
+                node: node.map(id),
+            },
+            Operator::Clear { group: g } => Request::GroupClear {
+                group: group(g),
+                node: None,
+            },
+            Operator::Maintenance {
+                scope,
+                group: g,
+                node,
+                on,
+            } => Request::Maintenance {
+                scope: self.scope(scope, &group(g), id(node)),
+                on,
+            },
             Operator::Disarm => Request::Disarm,
             Operator::Arm => Request::Arm,
             Operator::Drain { node } => Request::NodeDrain { node: id(node) },
@@ -157,7 +208,8 @@ impl World {
         }
         self.power_cut(node, for_us);
         let errand = Errand::Declare { node, remove };
-        self.queue.push(self.now_us + 1_000_000, Event::Operator(errand));
+        self.queue
+            .push(self.now_us + 1_000_000, Event::Operator(errand));
     }
 
     pub(crate) fn look_after(&mut self, errand: Errand) {
@@ -174,7 +226,10 @@ impl World {
             let asked = self.desk.asked.get(&id);
             let open = asked.is_some_and(|asked| self.hosts[asked.host].node.life == asked.life);
             if open {
-                self.queue.push(self.now_us + 1_000_000, Event::Operator(Errand::Declare { node, remove }));
+                self.queue.push(
+                    self.now_us + 1_000_000,
+                    Event::Operator(Errand::Declare { node, remove }),
+                );
             } else {
                 self.hosts[node].held_off_by = None;
             }
@@ -184,38 +239,63 @@ impl World {
             return;
         }
         let member = cluster::member(node);
-        let request = if remove { Request::NodeRemove { node: member } } else { Request::NodeIsDown { node: member } };
+        let request = if remove {
+            Request::NodeRemove { node: member }
+        } else {
+            Request::NodeIsDown { node: member }
+        };
         let alive = (0..self.hosts.len()).filter(|&host| self.hosts[host].node.it.is_some());
         let alive: Vec<usize> = alive.collect();
-        let Some(&at) = alive.get(self.rng.index(alive.len().max(1))) else { return };
+        let Some(&at) = alive.get(self.rng.index(alive.len().max(1))) else {
+            return;
+        };
         self.hosts[node].held_off_by = self.ask(at, request);
-        self.queue.push(self.now_us + 6_000_000, Event::Operator(Errand::Declare { node, remove }));
+        self.queue.push(
+            self.now_us + 6_000_000,
+            Event::Operator(Errand::Declare { node, remove }),
+        );
     }
 
     fn see_off(&mut self, node: usize, tries: u32) {
         let member = cluster::member(node);
         let left = self.ledger.newest().is_some_and(|document| {
-            document.members.get(&member).is_some_and(|member| member.left)
+            document
+                .members
+                .get(&member)
+                .is_some_and(|member| member.left)
         });
-        let busy = self.groups.iter().any(|group| self.runs_anything(node, group));
+        let busy = self
+            .groups
+            .iter()
+            .any(|group| self.runs_anything(node, group));
         if left && !busy {
             let pause = self.rng.range(500_000, 6_000_000);
             self.stop_hotpair(node, pause);
         } else if left && tries > 0 {
-            let errand = Errand::SeeOff { node, tries: tries - 1 };
-            self.queue.push(self.now_us + 500_000, Event::Operator(errand));
+            let errand = Errand::SeeOff {
+                node,
+                tries: tries - 1,
+            };
+            self.queue
+                .push(self.now_us + 500_000, Event::Operator(errand));
         }
     }
 
     fn reconfigure(&mut self, at: usize, what: &Operator) {
-        let Some(document) = self.hosts[at].document.clone() else { return };
+        let Some(document) = self.hosts[at].document.clone() else {
+            return;
+        };
         let mut config = document.config.clone();
         let mut then = Then::Nothing;
         let spare = (0..self.hosts.len()).find(|&host| self.hosts[host].boots == 0);
         match what {
             Operator::Timing { draw } => {
                 config.timing = cluster::draw_timing(&mut Rng::new(*draw, 3));
-                config.timing.ungated_margin = document.config.timing.ungated_margin.max(Timing::standard().ungated_margin);
+                config.timing.ungated_margin = document
+                    .config
+                    .timing
+                    .ungated_margin
+                    .max(Timing::standard().ungated_margin);
             }
             Operator::AddNode => {
                 let Some(host) = spare else { return };
@@ -234,21 +314,35 @@ impl World {
             Operator::Policy { group, draw } => edit_policy(&mut config, *group, *draw),
             _ => return,
         }
-        let request = Request::Configure { config: Box::new(config), made_from: document.revision };
+        let request = Request::Configure {
+            config: Box::new(config),
+            made_from: document.revision,
+        };
         self.ask_and(at, request, then);
     }
 
     /// After everything is healed: asks for whatever keeps a group from running.
     pub fn repair(&mut self) {
-        self.queue.push(self.now_us + 3_000_000, Event::Operator(Errand::Repair));
-        let Some(document) = self.ledger.newest().cloned() else { return };
+        self.queue
+            .push(self.now_us + 3_000_000, Event::Operator(Errand::Repair));
+        let Some(document) = self.ledger.newest().cloned() else {
+            return;
+        };
         // The answer to a join may have been lost.
         for member in document.config.members() {
             self.join(cluster::host_of(member));
         }
-        let nodes = document.config.nodes.keys().map(|&node| cluster::host_of(node));
-        let alive: Vec<usize> = nodes.filter(|&host| self.hosts[host].node.it.is_some()).collect();
-        let Some(&at) = alive.get(self.rng.index(alive.len().max(1))) else { return };
+        let nodes = document
+            .config
+            .nodes
+            .keys()
+            .map(|&node| cluster::host_of(node));
+        let alive: Vec<usize> = nodes
+            .filter(|&host| self.hosts[host].node.it.is_some())
+            .collect();
+        let Some(&at) = alive.get(self.rng.index(alive.len().max(1))) else {
+            return;
+        };
         for request in repairs(&document, self) {
             self.ask(at, request);
         }
@@ -258,11 +352,23 @@ impl World {
 fn edit_policy(config: &mut Cluster, group: usize, draw: u64) {
     let mut rng = Rng::new(draw, 4);
     let names: Vec<_> = config.groups.keys().cloned().collect();
-    let Some(group) = config.groups.get_mut(&names[group % names.len()]) else { return };
+    let Some(group) = config.groups.get_mut(&names[group % names.len()]) else {
+        return;
+    };
     match rng.below(3) {
         0 => rng.shuffle(&mut group.nodes),
-        1 => group.failback = Failback::Return { delay: std::time::Duration::from_secs(1) },
-        _ => group.takeover = if rng.percent(50) { Takeover::ByPriority } else { Takeover::Never },
+        1 => {
+            group.failback = Failback::Return {
+                delay: std::time::Duration::from_secs(1),
+            }
+        }
+        _ => {
+            group.takeover = if rng.percent(50) {
+                Takeover::ByPriority
+            } else {
+                Takeover::Never
+            }
+        }
     }
 }
 
@@ -274,7 +380,10 @@ fn repairs(document: &Arc<Document>, world: &World) -> Vec<Request> {
     }
     for (&node, state) in &document.members {
         if state.maintenance {
-            requests.push(Request::Maintenance { scope: Scope::Node(node), on: false });
+            requests.push(Request::Maintenance {
+                scope: Scope::Node(node),
+                on: false,
+            });
         }
         if state.drained {
             requests.push(Request::NodeUndrain { node });
@@ -285,27 +394,50 @@ fn repairs(document: &Arc<Document>, world: &World) -> Vec<Request> {
     }
     for (group, placement) in &document.groups {
         if placement.maintenance {
-            requests.push(Request::Maintenance { scope: Scope::Group(group.clone()), on: false });
+            requests.push(Request::Maintenance {
+                scope: Scope::Group(group.clone()),
+                on: false,
+            });
         }
         for &node in &placement.maintenance_on {
-            requests.push(Request::Maintenance { scope: Scope::GroupOnNode(group.clone(), node), on: false });
+            requests.push(Request::Maintenance {
+                scope: Scope::GroupOnNode(group.clone(), node),
+                on: false,
+            });
         }
         for resource in &placement.maintenance_resources {
-            requests.push(Request::Maintenance { scope: Scope::Resource(group.clone(), resource.clone()), on: false });
+            requests.push(Request::Maintenance {
+                scope: Scope::Resource(group.clone(), resource.clone()),
+                on: false,
+            });
         }
         if placement.disabled {
-            requests.push(Request::GroupEnable { group: group.clone(), node: None });
+            requests.push(Request::GroupEnable {
+                group: group.clone(),
+                node: None,
+            });
         }
         for &node in &placement.disabled_on {
-            requests.push(Request::GroupEnable { group: group.clone(), node: Some(node) });
+            requests.push(Request::GroupEnable {
+                group: group.clone(),
+                node: Some(node),
+            });
         }
-        let runs = placement.holder.is_some_and(|holder| world.serves(cluster::host_of(holder), group));
+        let runs = placement
+            .holder
+            .is_some_and(|holder| world.serves(cluster::host_of(holder), group));
         if runs && placement.goal == Goal::Run {
             continue;
         }
-        requests.push(Request::GroupClear { group: group.clone(), node: None });
+        requests.push(Request::GroupClear {
+            group: group.clone(),
+            node: None,
+        });
         if placement.goal != Goal::Run || placement.holder.is_none() {
-            requests.push(Request::GroupStart { group: group.clone(), on: None });
+            requests.push(Request::GroupStart {
+                group: group.clone(),
+                on: None,
+            });
         }
     }
     requests
@@ -314,7 +446,9 @@ fn repairs(document: &Arc<Document>, world: &World) -> Vec<Request> {
 /// Why the cluster is not as it should be after healing, if it is not.
 #[must_use]
 pub fn unsettled(world: &World) -> Option<String> {
-    let Some(document) = world.ledger.newest() else { return Some("nothing is committed".into()) };
+    let Some(document) = world.ledger.newest() else {
+        return Some("nothing is committed".into());
+    };
     if document.voters.next.is_some() || document.voters.now != document.config.voters() {
         return Some(format!("the voters are {:?}", document.voters));
     }
@@ -326,12 +460,23 @@ pub fn unsettled(world: &World) -> Option<String> {
         if !host.on || host.node.it.is_none() || host.guard.it.is_none() {
             return Some(format!("{member} is not up"));
         }
-        let kept = host.disk.kept.as_ref().and_then(|kept| kept.document.as_ref());
+        let kept = host
+            .disk
+            .kept
+            .as_ref()
+            .and_then(|kept| kept.document.as_ref());
         if kept.map(|kept| kept.version) != Some(document.version) {
-            return Some(format!("{member} keeps {:?}, {} is committed", kept.map(|d| d.version), document.version));
+            return Some(format!(
+                "{member} keeps {:?}, {} is committed",
+                kept.map(|d| d.version),
+                document.version
+            ));
         }
         if host.committed != document.version {
-            return Some(format!("{member} knows {} to be committed, not {}", host.committed, document.version));
+            return Some(format!(
+                "{member} knows {} to be committed, not {}",
+                host.committed, document.version
+            ));
         }
         if host.wanted.as_ref().is_some_and(|wanted| wanted.leads) {
             leaders.insert(member);
@@ -340,20 +485,34 @@ pub fn unsettled(world: &World) -> Option<String> {
     if leaders.len() != 1 {
         return Some(format!("{leaders:?} lead"));
     }
-    document.config.groups.keys().find_map(|group| group_unsettled(world, document, group))
+    document
+        .config
+        .groups
+        .keys()
+        .find_map(|group| group_unsettled(world, document, group))
 }
 
 fn group_unsettled(world: &World, document: &Document, group: &GroupId) -> Option<String> {
     let config = document.config.groups.get(group)?;
     let placement = document.groups.get(group)?;
-    if !config.nodes.iter().any(|node| document.config.nodes.contains_key(node)) {
+    if !config
+        .nodes
+        .iter()
+        .any(|node| document.config.nodes.contains_key(node))
+    {
         return None;
     }
     let Some(holder) = placement.holder else {
-        return Some(format!("{group} has no holder: goal {:?}, {}", placement.goal, placement.reason));
+        return Some(format!(
+            "{group} has no holder: goal {:?}, {}",
+            placement.goal, placement.reason
+        ));
     };
     if placement.goal != Goal::Run || placement.moving.is_some() {
-        return Some(format!("{group}: goal {:?}, moving {:?}", placement.goal, placement.moving));
+        return Some(format!(
+            "{group}: goal {:?}, moving {:?}",
+            placement.goal, placement.moving
+        ));
     }
     if !world.serves(cluster::host_of(holder), group) {
         return Some(format!("{group} does not run on its holder {holder}"));

@@ -25,7 +25,15 @@ impl World {
     /// The executor takes up work on a resource. Whatever happens, it will say how it ended, once.
     pub(crate) fn begin_work(&mut self, host: usize, action: ResourceAction) {
         let name = (action.group, action.resource);
-        note!(self, "m{} {:?} {}/{} {}", host + 1, action.work, name.0, name.1, action.epoch);
+        note!(
+            self,
+            "m{} {:?} {}/{} {}",
+            host + 1,
+            action.work,
+            name.0,
+            name.1,
+            action.epoch
+        );
         if action.work == Work::Stop {
             self.fire(Trigger::Stop);
         }
@@ -52,12 +60,22 @@ impl World {
             part.change += 1;
             self.done_in(host, 100, earlier, Err("replaced by another order".into()));
         }
-        let part_is_down = self.hosts[host].parts.get(&name).is_some_and(|part| part.state == PartState::Down);
+        let part_is_down = self.hosts[host]
+            .parts
+            .get(&name)
+            .is_some_and(|part| part.state == PartState::Down);
         match action.work {
             Work::Start => self.begin_start(host, &name, &resource, action.id, action.epoch),
             Work::Stop => self.begin_stop(host, &name, &resource, action.id),
             Work::Kill if part_is_down => self.done_in(host, 300, action.id, Ok(())),
-            Work::Kill => self.enter(host, &name, PartState::Stopping, Some((action.id, Work::Kill)), 3_000, true),
+            Work::Kill => self.enter(
+                host,
+                &name,
+                PartState::Stopping,
+                Some((action.id, Work::Kill)),
+                3_000,
+                true,
+            ),
             Work::Check => {}
         }
     }
@@ -71,10 +89,17 @@ impl World {
         epoch: hotpair_core::ids::Epoch,
     ) {
         if !self.hosts[host].passes(&name.0, self.now_us) {
-            self.done_in(host, 300, id, Err("the guard has not permitted this group".into()));
+            self.done_in(
+                host,
+                300,
+                id,
+                Err("the guard has not permitted this group".into()),
+            );
             return;
         }
-        let Some(part) = self.hosts[host].parts.get_mut(name) else { return };
+        let Some(part) = self.hosts[host].parts.get_mut(name) else {
+            return;
+        };
         part.epoch = epoch;
         if part.state == PartState::Up {
             self.done_in(host, 300, id, Ok(()));
@@ -83,8 +108,19 @@ impl World {
         let now = self.now_us;
         let spoiled = |how| self.hosts[host].spoiled(&name.0, &name.1, how, now);
         let (hangs, fails) = (spoiled(Spoil::StartHangs), spoiled(Spoil::StartFails));
-        let takes = if hangs { us(resource.start_timeout) } else { self.takes(resource) };
-        self.enter(host, name, PartState::Starting, Some((id, Work::Start)), takes, !hangs && !fails);
+        let takes = if hangs {
+            us(resource.start_timeout)
+        } else {
+            self.takes(resource)
+        };
+        self.enter(
+            host,
+            name,
+            PartState::Starting,
+            Some((id, Work::Start)),
+            takes,
+            !hangs && !fails,
+        );
     }
 
     fn begin_stop(&mut self, host: usize, name: &Name, resource: &Resource, id: ActionId) {
@@ -96,8 +132,19 @@ impl World {
         let now = self.now_us;
         let spoiled = |how| self.hosts[host].spoiled(&name.0, &name.1, how, now);
         let (hangs, fails) = (spoiled(Spoil::StopHangs), spoiled(Spoil::StopFails));
-        let takes = if hangs { us(resource.stop_timeout) } else { self.takes(resource) };
-        self.enter(host, name, PartState::Stopping, Some((id, Work::Stop)), takes, !hangs && !fails);
+        let takes = if hangs {
+            us(resource.stop_timeout)
+        } else {
+            self.takes(resource)
+        };
+        self.enter(
+            host,
+            name,
+            PartState::Stopping,
+            Some((id, Work::Stop)),
+            takes,
+            !hangs && !fails,
+        );
     }
 
     fn takes(&mut self, resource: &Resource) -> u64 {
@@ -119,13 +166,21 @@ impl World {
     ) {
         let life = self.hosts[host].node.life;
         let power = self.hosts[host].power;
-        let Some(part) = self.hosts[host].parts.get_mut(name) else { return };
+        let Some(part) = self.hosts[host].parts.get_mut(name) else {
+            return;
+        };
         part.state = state;
         part.change += 1;
         part.work = work.map(|(id, work)| (id, work, life));
         let change = part.change;
         self.touched = true;
-        let event = Event::Worked { host, power, part: name.clone(), change, ok };
+        let event = Event::Worked {
+            host,
+            power,
+            part: name.clone(),
+            change,
+            ok,
+        };
         self.queue.push(self.now_us + takes, event);
     }
 
@@ -137,10 +192,21 @@ impl World {
         }
         if it.paused_until > self.now_us {
             let at = it.paused_until + 500;
-            self.queue.push(at, Event::Worked { host, power, part: name, change, ok });
+            self.queue.push(
+                at,
+                Event::Worked {
+                    host,
+                    power,
+                    part: name,
+                    change,
+                    ok,
+                },
+            );
             return;
         }
-        let Some(part) = it.parts.get_mut(&name).filter(|part| part.change == change) else { return };
+        let Some(part) = it.parts.get_mut(&name).filter(|part| part.change == change) else {
+            return;
+        };
         part.state = match (part.state, ok) {
             (PartState::Starting, true) => PartState::Up,
             // What a failed start left behind may go on running.
@@ -152,11 +218,21 @@ impl World {
         let state = part.state;
         let work = part.work.take();
         self.touched = true;
-        note!(self, "m{} {}/{} is {state:?} (ok {ok})", host + 1, name.0, name.1);
+        note!(
+            self,
+            "m{} {}/{} is {state:?} (ok {ok})",
+            host + 1,
+            name.0,
+            name.1
+        );
         if let Some((id, kind, life)) = work
             && life == self.hosts[host].node.life
         {
-            let result = if ok { Ok(()) } else { Err(format!("{kind:?} failed as the simulation wants it")) };
+            let result = if ok {
+                Ok(())
+            } else {
+                Err(format!("{kind:?} failed as the simulation wants it"))
+            };
             self.done_in(host, 60, id, result);
             if kind == Work::Start && ok {
                 self.look(host, &name);
@@ -175,9 +251,8 @@ impl World {
         }
         self.touched = true;
         let parts = self.hosts[host].parts.iter();
-        let running = parts.filter(|((of, _), part)| {
-            of == group && part.state != PartState::Down && part.process
-        });
+        let running = parts
+            .filter(|((of, _), part)| of == group && part.state != PartState::Down && part.process);
         let names: Vec<Name> = running.map(|(name, _)| name.clone()).collect();
         for name in names {
             self.part_died(host, &name, "killed by the guard");
@@ -186,7 +261,9 @@ impl World {
 
     /// Its processes are gone.
     pub(crate) fn part_died(&mut self, host: usize, name: &Name, why: &str) {
-        let Some(part) = self.hosts[host].parts.get_mut(name) else { return };
+        let Some(part) = self.hosts[host].parts.get_mut(name) else {
+            return;
+        };
         let was = part.state;
         part.state = PartState::Down;
         part.change += 1;
@@ -194,17 +271,43 @@ impl World {
         self.touched = true;
         note!(self, "m{} {}/{} died: {why}", host + 1, name.0, name.1);
         if let Some((id, kind, _)) = work {
-            let result = if kind == Work::Start { Err(why.to_owned()) } else { Ok(()) };
+            let result = if kind == Work::Start {
+                Err(why.to_owned())
+            } else {
+                Ok(())
+            };
             self.done_in(host, 400, id, result);
         } else if process && was == PartState::Up {
             let (group, resource) = name.clone();
-            let fact = ResourceFact::Exited { epoch, detail: why.to_owned() };
-            self.tell_node_in(host, 400, Input::Fact { group, resource, fact });
+            let fact = ResourceFact::Exited {
+                epoch,
+                detail: why.to_owned(),
+            };
+            self.tell_node_in(
+                host,
+                400,
+                Input::Fact {
+                    group,
+                    resource,
+                    fact,
+                },
+            );
         } else if was == PartState::Up {
             // The host watches its addresses: one that somebody removed is seen at once.
             let (group, resource) = name.clone();
-            let fact = ResourceFact::Detected { running: false, detail: why.to_owned() };
-            self.tell_node_in(host, 400, Input::Fact { group, resource, fact });
+            let fact = ResourceFact::Detected {
+                running: false,
+                detail: why.to_owned(),
+            };
+            self.tell_node_in(
+                host,
+                400,
+                Input::Fact {
+                    group,
+                    resource,
+                    fact,
+                },
+            );
         }
     }
 
@@ -212,10 +315,19 @@ impl World {
     pub(crate) fn adopt(&mut self, host: usize) {
         let parts = self.hosts[host].parts.iter();
         let found = parts.filter(|(_, part)| part.state != PartState::Down);
-        let found: Vec<_> = found.map(|(name, part)| (name.clone(), part.epoch)).collect();
+        let found: Vec<_> = found
+            .map(|(name, part)| (name.clone(), part.epoch))
+            .collect();
         for ((group, resource), epoch) in found {
             let fact = ResourceFact::Adopted { epoch };
-            self.to_node(host, Input::Fact { group, resource, fact });
+            self.to_node(
+                host,
+                Input::Fact {
+                    group,
+                    resource,
+                    fact,
+                },
+            );
         }
     }
 
@@ -230,40 +342,79 @@ impl World {
             }
             self.tell_verdicts(host);
         }
-        self.queue.push(self.now_us + 5_000_000, Event::Detect { host, life });
+        self.queue
+            .push(self.now_us + 5_000_000, Event::Detect { host, life });
     }
 
     fn resources_of(&self, host: usize) -> Vec<Name> {
         let me = crate::cluster::member(host);
-        let Some(document) = &self.hosts[host].document else { return Vec::new() };
-        let mine = document.config.groups.iter().filter(|(_, group)| group.nodes.contains(&me));
+        let Some(document) = &self.hosts[host].document else {
+            return Vec::new();
+        };
+        let mine = document
+            .config
+            .groups
+            .iter()
+            .filter(|(_, group)| group.nodes.contains(&me));
         mine.flat_map(|(group, config)| {
-            config.resources.keys().map(|resource| (group.clone(), resource.clone()))
+            config
+                .resources
+                .keys()
+                .map(|resource| (group.clone(), resource.clone()))
         })
         .collect()
     }
 
     fn look(&mut self, host: usize, name: &Name) {
-        let detected = self.resource(host, name).is_some_and(|config| !config.detectors.is_empty());
-        let state = self.hosts[host].parts.get(name).map_or(PartState::Down, |part| part.state);
+        let detected = self
+            .resource(host, name)
+            .is_some_and(|config| !config.detectors.is_empty());
+        let state = self.hosts[host]
+            .parts
+            .get(name)
+            .map_or(PartState::Down, |part| part.state);
         if !detected || matches!(state, PartState::Starting | PartState::Stopping) {
             return;
         }
         let lie = self.hosts[host].spoiled(&name.0, &name.1, Spoil::Lie, self.now_us);
         let running = (state == PartState::Up) != lie;
         let (group, resource) = name.clone();
-        let detail = String::from(if running { "it runs" } else { "no such process" });
+        let detail = String::from(if running {
+            "it runs"
+        } else {
+            "no such process"
+        });
         let fact = ResourceFact::Detected { running, detail };
-        self.tell_node_in(host, 2_000, Input::Fact { group, resource, fact });
+        self.tell_node_in(
+            host,
+            2_000,
+            Input::Fact {
+                group,
+                resource,
+                fact,
+            },
+        );
     }
 
     /// Could this host run each resource?
     pub(crate) fn tell_verdicts(&mut self, host: usize) {
         for (group, resource) in self.resources_of(host) {
             let unfit = self.hosts[host].spoiled(&group, &resource, Spoil::Unfit, self.now_us);
-            let problems = if unfit { vec!["the NIC has no carrier".to_owned()] } else { Vec::new() };
+            let problems = if unfit {
+                vec!["the NIC has no carrier".to_owned()]
+            } else {
+                Vec::new()
+            };
             let fact = ResourceFact::Verdict { problems };
-            self.tell_node_in(host, 100, Input::Fact { group, resource, fact });
+            self.tell_node_in(
+                host,
+                100,
+                Input::Fact {
+                    group,
+                    resource,
+                    fact,
+                },
+            );
         }
     }
 }

@@ -46,7 +46,13 @@ impl Plan {
         let phase_us = rng.range(5, 40) * SECOND;
         let members = cluster.members().len();
         let faults = fault::draw(&mut rng, members, phase_us);
-        Self { seed, cluster, machines, phase_us, faults }
+        Self {
+            seed,
+            cluster,
+            machines,
+            phase_us,
+            faults,
+        }
     }
 
     /// Runs it, keeping at most `trace` lines of trace.
@@ -76,7 +82,9 @@ impl Plan {
         }
         world.run_until(self.phase_us);
         world.heal();
-        world.queue.push(world.now_us + SECOND, Event::Operator(Errand::Repair));
+        world
+            .queue
+            .push(world.now_us + SECOND, Event::Operator(Errand::Repair));
         self.demand_liveness(world);
     }
 
@@ -107,7 +115,11 @@ impl Plan {
     /// A plan with fewer faults that breaks the same promise; at most `tries` runs are spent.
     #[must_use]
     pub fn shrink(&self, rule: Rule, tries: usize) -> Self {
-        let fails = |plan: &Self| plan.run(0).violation.is_some_and(|broken| broken.rule == rule);
+        let fails = |plan: &Self| {
+            plan.run(0)
+                .violation
+                .is_some_and(|broken| broken.rule == rule)
+        };
         let mut best = self.clone();
         let mut left = tries;
         let mut chunk = best.faults.len().div_ceil(2).max(1);

@@ -26,7 +26,9 @@ impl World {
         let now_us = self.now_us;
         let it = &mut self.hosts[host];
         let now = it.clocks.read(now_us);
-        let Some(guard) = &mut it.guard.it else { return };
+        let Some(guard) = &mut it.guard.it else {
+            return;
+        };
         let actions = guard.step(now, input);
         it.guard.stepped_at = now_us;
         self.count_step(host);
@@ -35,7 +37,9 @@ impl World {
         }
         let it = &mut self.hosts[host];
         let Some(guard) = &it.guard.it else { return };
-        let due = guard.deadline(now).and_then(|moment| it.clocks.when(moment));
+        let due = guard
+            .deadline(now)
+            .and_then(|moment| it.clocks.when(moment));
         let due = due.map(|at| at.max(now_us + 20));
         if let Some(at) = due
             && at < it.guard.timer_at
@@ -52,14 +56,18 @@ impl World {
         if self.trace.is_some() {
             self.note_input(host, &input);
         }
-        let Some(node) = &mut self.hosts[host].node.it else { return };
+        let Some(node) = &mut self.hosts[host].node.it else {
+            return;
+        };
         let actions = node.step(now, input);
         self.after_node(host, actions);
     }
 
     pub(crate) fn node_hears_of_new_guard(&mut self, host: usize) {
         let now = self.hosts[host].clocks.read(self.now_us);
-        let Some(node) = &mut self.hosts[host].node.it else { return };
+        let Some(node) = &mut self.hosts[host].node.it else {
+            return;
+        };
         let actions = node.guard_restarted(now);
         self.after_node(host, actions);
     }
@@ -96,26 +104,66 @@ impl World {
         match input {
             Input::Tick | Input::Guard(hotpair_core::guard::GuardEvent::Heard(_)) => {}
             Input::Guard(hotpair_core::guard::GuardEvent::VoterHeard { .. }) => {}
-            Input::Fact { fact: ResourceFact::Verdict { problems }, .. } if problems.is_empty() => {}
-            Input::Fact { group, resource, fact: ResourceFact::Detected { running, .. } } => {
-                let part = self.hosts[host].parts.get(&(group.clone(), resource.clone()));
+            Input::Fact {
+                fact: ResourceFact::Verdict { problems },
+                ..
+            } if problems.is_empty() => {}
+            Input::Fact {
+                group,
+                resource,
+                fact: ResourceFact::Detected { running, .. },
+            } => {
+                let part = self.hosts[host]
+                    .parts
+                    .get(&(group.clone(), resource.clone()));
                 let up = part.is_some_and(|part| part.state == PartState::Up);
                 if up != *running {
-                    note!(self, "m{} <- {group}/{resource} detected running {running}", host + 1);
+                    note!(
+                        self,
+                        "m{} <- {group}/{resource} detected running {running}",
+                        host + 1
+                    );
                 }
             }
-            Input::Message { from, message: Message::Offer { term, document, committed } } => {
+            Input::Message {
+                from,
+                message:
+                    Message::Offer {
+                        term,
+                        document,
+                        committed,
+                    },
+            } => {
                 let version = document.version;
-                note!(self, "m{} <- {from} offer {version} in {term}, committed {committed}", host + 1);
+                note!(
+                    self,
+                    "m{} <- {from} offer {version} in {term}, committed {committed}",
+                    host + 1
+                );
             }
-            Input::Message { from, message: Message::Hand { document } } => {
+            Input::Message {
+                from,
+                message: Message::Hand { document },
+            } => {
                 let version = document.version;
                 note!(self, "m{} <- {from} hand {version}", host + 1);
             }
-            Input::Message { from, message: Message::Report(report) } => {
-                let states = report.groups.iter().map(|(g, r)| format!("{g} {} {:?}", r.epoch, r.state));
+            Input::Message {
+                from,
+                message: Message::Report(report),
+            } => {
+                let states = report
+                    .groups
+                    .iter()
+                    .map(|(g, r)| format!("{g} {} {:?}", r.epoch, r.state));
                 let states = states.collect::<Vec<_>>().join(", ");
-                note!(self, "m{} <- {from} report {} at {}: {states}", host + 1, report.number, report.version);
+                note!(
+                    self,
+                    "m{} <- {from} report {} at {}: {states}",
+                    host + 1,
+                    report.number,
+                    report.version
+                );
             }
             other => note!(self, "m{} <- {other:?}", host + 1),
         }
@@ -158,7 +206,14 @@ impl World {
             Action::Resource(action) => self.begin_work(host, action),
             Action::Answer { id, outcome } => self.answered(host, id, outcome),
             Action::Event(event) => {
-                note!(self, "m{} EVENT {:?} {:?} {:?}", host + 1, event.group, event.node, event.what);
+                note!(
+                    self,
+                    "m{} EVENT {:?} {:?} {:?}",
+                    host + 1,
+                    event.group,
+                    event.node,
+                    event.what
+                );
                 self.check_event(host, &event.what);
             }
             Action::Host(HostAction::Reboot) => {
@@ -186,11 +241,20 @@ impl World {
 
     fn note_message(&mut self, host: usize, to: MemberId, message: &Message) {
         match message {
-            Message::Offer { term, document, committed } => {
+            Message::Offer {
+                term,
+                document,
+                committed,
+            } => {
                 if let Err((rule, text)) = self.ledger.leads(member(host), *term) {
                     self.violated(rule, text);
                 }
-                note!(self, "m{} -> {to} offer {} in {term}", host + 1, document.version);
+                note!(
+                    self,
+                    "m{} -> {to} offer {} in {term}",
+                    host + 1,
+                    document.version
+                );
                 self.committed(host, *committed);
             }
             Message::Committed { version, .. } => self.committed(host, *version),
@@ -200,20 +264,36 @@ impl World {
     }
 
     fn see_document(&mut self, host: usize, state: &Durable) {
-        let Some(document) = &state.document else { return };
-        let before = self.hosts[host].document.as_ref().map(|document| document.version);
+        let Some(document) = &state.document else {
+            return;
+        };
+        let before = self.hosts[host]
+            .document
+            .as_ref()
+            .map(|document| document.version);
         if before == Some(document.version) {
             self.saw(host, document, None);
             return;
         }
         if self.trace.is_some() {
             let held = document.groups.iter().map(|(group, placement)| {
-                let Some(holder) = placement.holder else { return format!("{group} nobody {}", placement.epoch) };
+                let Some(holder) = placement.holder else {
+                    return format!("{group} nobody {}", placement.epoch);
+                };
                 let moving = placement.moving.as_ref().map(|moving| moving.to);
-                format!("{group} {holder} {} {:?} {moving:?} {:?}", placement.epoch, placement.goal, placement.pin)
+                format!(
+                    "{group} {holder} {} {:?} {moving:?} {:?}",
+                    placement.epoch, placement.goal, placement.pin
+                )
             });
             let held = held.collect::<Vec<_>>().join("; ");
-            note!(self, "m{} takes {} ({held}) voters {:?}", host + 1, document.version, document.voters);
+            note!(
+                self,
+                "m{} takes {} ({held}) voters {:?}",
+                host + 1,
+                document.version,
+                document.voters
+            );
         }
         self.saw(host, document, before);
         self.hosts[host].document = Some(std::sync::Arc::clone(document));
@@ -223,7 +303,11 @@ impl World {
         note!(
             self,
             "m{} wants held {} committed {} leads {} groups {:?}",
-            host + 1, wanted.held, wanted.committed, wanted.leads, wanted.groups
+            host + 1,
+            wanted.held,
+            wanted.committed,
+            wanted.leads,
+            wanted.groups
         );
         self.hosts[host].committed = wanted.committed;
         // Known to be committed means the document of exactly this version, if it is kept.
@@ -240,12 +324,16 @@ impl World {
         if it.node.life != life || it.node.it.is_none() {
             return;
         }
-        let every = it.wanted.as_ref().map_or(Duration::from_millis(20), |wanted| wanted.heartbeat);
+        let every = it
+            .wanted
+            .as_ref()
+            .map_or(Duration::from_millis(20), |wanted| wanted.heartbeat);
         if !it.node_stuck(self.now_us) && it.guard.it.is_some() {
             self.to_guard(host, GuardInput::Credit);
         }
         let every = u64::try_from(every.as_micros()).unwrap_or(u64::MAX);
-        self.queue.push(self.now_us + every, Event::Credit { host, life });
+        self.queue
+            .push(self.now_us + every, Event::Credit { host, life });
     }
 
     /// A durable write begins, or waits for the one under way; a later one replaces it.
@@ -268,7 +356,13 @@ impl World {
             takes *= it.disk.slow_times;
         }
         let begins = self.now_us.max(it.disk.stuck_until).max(it.paused_until);
-        self.queue.push(begins + takes, Event::Written { host, power: it.power });
+        self.queue.push(
+            begins + takes,
+            Event::Written {
+                host,
+                power: it.power,
+            },
+        );
     }
 
     pub(crate) fn written(&mut self, host: usize, power: u64) {
@@ -281,7 +375,9 @@ impl World {
             self.time_write(host);
             return;
         }
-        let Some((id, state)) = it.disk.writing.take() else { return };
+        let Some((id, state)) = it.disk.writing.take() else {
+            return;
+        };
         it.disk.kept = Some(*state);
         it.disk.writing = it.disk.waiting.take();
         if it.disk.writing.is_some() {
@@ -294,10 +390,17 @@ impl World {
         let now_us = self.now_us;
         let load = &mut self.hosts[host].load;
         if load.second != now_us / 1_000_000 {
-            *load = crate::host::Load { second: now_us / 1_000_000, ..Default::default() };
+            *load = crate::host::Load {
+                second: now_us / 1_000_000,
+                ..Default::default()
+            };
         }
         load.steps += 1;
-        load.at_once = if load.at_us == now_us { load.at_once + 1 } else { 0 };
+        load.at_once = if load.at_us == now_us {
+            load.at_once + 1
+        } else {
+            0
+        };
         load.at_us = now_us;
         let load = *load;
         let too_much = load.at_once > STEPS_AT_ONCE
@@ -308,11 +411,17 @@ impl World {
             let it = &self.hosts[host];
             let now = it.now(now_us);
             let (guard, node) = (it.guard.it.as_ref(), it.node.it.as_ref());
-            let due = (guard.and_then(|guard| guard.deadline(now)), node.and_then(|node| node.deadline()));
+            let due = (
+                guard.and_then(|guard| guard.deadline(now)),
+                node.and_then(|node| node.deadline()),
+            );
             if let Some(node) = node {
                 note!(self, "m{} {node:#?}", host + 1);
             }
-            let text = format!("m{}: {load:?}, at {now:?} guard and node are due {due:?}", host + 1);
+            let text = format!(
+                "m{}: {load:?}, at {now:?} guard and node are due {due:?}",
+                host + 1
+            );
             self.violated(Rule::BoundedWork, text);
         }
     }

@@ -21,31 +21,82 @@ const LOCAL_US: u64 = 40;
 /// Something that is about to happen.
 #[derive(Debug)]
 pub enum Event {
-    Datagram { to: usize, datagram: Datagram },
-    Message { to: usize, from: MemberId, message: Message },
-    GuardTimer { host: usize },
-    NodeTimer { host: usize },
-    ToNode { host: usize, life: u64, input: Input },
-    ToGuard { host: usize, life: u64, input: GuardInput },
+    Datagram {
+        to: usize,
+        datagram: Datagram,
+    },
+    Message {
+        to: usize,
+        from: MemberId,
+        message: Message,
+    },
+    GuardTimer {
+        host: usize,
+    },
+    NodeTimer {
+        host: usize,
+    },
+    ToNode {
+        host: usize,
+        life: u64,
+        input: Input,
+    },
+    ToGuard {
+        host: usize,
+        life: u64,
+        input: GuardInput,
+    },
     /// The write under way ends.
-    Written { host: usize, power: u64 },
+    Written {
+        host: usize,
+        power: u64,
+    },
     /// The decision loop shows that it is alive.
-    Credit { host: usize, life: u64 },
+    Credit {
+        host: usize,
+        life: u64,
+    },
     /// The detectors run.
-    Detect { host: usize, life: u64 },
+    Detect {
+        host: usize,
+        life: u64,
+    },
     /// Work on a resource ends.
-    Worked { host: usize, power: u64, part: (GroupId, ResourceId), change: u64, ok: bool },
-    PowerOn { host: usize },
-    StartGuard { host: usize, power: u64 },
-    StartDaemon { host: usize, power: u64 },
+    Worked {
+        host: usize,
+        power: u64,
+        part: (GroupId, ResourceId),
+        change: u64,
+        ok: bool,
+    },
+    PowerOn {
+        host: usize,
+    },
+    StartGuard {
+        host: usize,
+        power: u64,
+    },
+    StartDaemon {
+        host: usize,
+        power: u64,
+    },
     /// Something frozen or paused may go on.
-    Thaw { host: usize },
+    Thaw {
+        host: usize,
+    },
     /// The watchdog of a host with ungated groups looks whether the guard lives.
-    Watchdog { host: usize, power: u64 },
+    Watchdog {
+        host: usize,
+        power: u64,
+    },
     /// CLOCK_BOOTTIME is not slewed any more.
-    EndSlew { host: usize },
+    EndSlew {
+        host: usize,
+    },
     /// A lying or broken resource is as before.
-    EndSpoil { host: usize },
+    EndSpoil {
+        host: usize,
+    },
     Fault(Fault),
     /// The operator looks after a request that is not finished.
     Operator(crate::operator::Errand),
@@ -152,7 +203,11 @@ impl World {
             if trace.len() >= self.trace_lines {
                 trace.pop_front();
             }
-            trace.push_back(format!("{:>4}.{:06} {line}", at / 1_000_000, at % 1_000_000));
+            trace.push_back(format!(
+                "{:>4}.{:06} {line}",
+                at / 1_000_000,
+                at % 1_000_000
+            ));
         }
     }
 
@@ -179,7 +234,9 @@ impl World {
     }
 
     fn next(&mut self) {
-        let Some((at, event)) = self.queue.pop() else { return };
+        let Some((at, event)) = self.queue.pop() else {
+            return;
+        };
         self.now_us = at;
         self.events += 1;
         self.happen(event);
@@ -216,7 +273,13 @@ impl World {
             Event::Written { host, power } => self.written(host, power),
             Event::Credit { host, life } => self.credit(host, life),
             Event::Detect { host, life } => self.detect(host, life),
-            Event::Worked { host, power, part, change, ok } => {
+            Event::Worked {
+                host,
+                power,
+                part,
+                change,
+                ok,
+            } => {
                 self.worked(host, power, part, change, ok);
             }
             Event::PowerOn { host } => self.power_on(host),
@@ -258,7 +321,8 @@ impl World {
     pub fn tell_node_in(&mut self, host: usize, delay_us: u64, input: Input) {
         let life = self.hosts[host].node.life;
         if self.hosts[host].node.it.is_some() {
-            self.queue.push(self.now_us + delay_us, Event::ToNode { host, life, input });
+            self.queue
+                .push(self.now_us + delay_us, Event::ToNode { host, life, input });
         }
     }
 
@@ -266,7 +330,8 @@ impl World {
     pub fn tell_guard(&mut self, host: usize, input: GuardInput) {
         let life = self.hosts[host].guard.life;
         if self.hosts[host].guard.it.is_some() {
-            self.queue.push(self.now_us + LOCAL_US, Event::ToGuard { host, life, input });
+            self.queue
+                .push(self.now_us + LOCAL_US, Event::ToGuard { host, life, input });
         }
     }
 
@@ -300,14 +365,26 @@ impl World {
         if to >= self.hosts.len() || self.cut_until[from][to] > now {
             return [None, None];
         }
-        let Network { delay_us, loss_ppm, repeat_ppm, late_ppm } = self.machines.network;
-        let storm = if self.storm.until > now { self.storm } else { Storm::default() };
+        let Network {
+            delay_us,
+            loss_ppm,
+            repeat_ppm,
+            late_ppm,
+        } = self.machines.network;
+        let storm = if self.storm.until > now {
+            self.storm
+        } else {
+            Storm::default()
+        };
         if self.rng.chance(loss_ppm + storm.loss_ppm) {
             return [None, None];
         }
         let late = late_ppm + storm.late_ppm;
         let first = self.way(delay_us, late);
-        let second = self.rng.chance(repeat_ppm).then(|| self.way(delay_us, late * 2));
+        let second = self
+            .rng
+            .chance(repeat_ppm)
+            .then(|| self.way(delay_us, late * 2));
         [Some(first), second]
     }
 
@@ -317,7 +394,11 @@ impl World {
             return usual;
         }
         // Mostly overtaken by the next few, sometimes held up in a queue for long.
-        if self.rng.percent(90) { usual * self.rng.range(2, 20) } else { self.rng.range(usual, 2_000_000) }
+        if self.rng.percent(90) {
+            usual * self.rng.range(2, 20)
+        } else {
+            self.rng.range(usual, 2_000_000)
+        }
     }
 
     pub(crate) fn send_datagram(&mut self, from: usize, to: MemberId, datagram: Datagram) {
@@ -325,10 +406,12 @@ impl World {
         let [first, second] = self.ways(from, to);
         if let Some(way) = second {
             let copy = datagram.clone();
-            self.queue.push(self.now_us + way, Event::Datagram { to, datagram: copy });
+            self.queue
+                .push(self.now_us + way, Event::Datagram { to, datagram: copy });
         }
         if let Some(way) = first {
-            self.queue.push(self.now_us + way, Event::Datagram { to, datagram });
+            self.queue
+                .push(self.now_us + way, Event::Datagram { to, datagram });
         }
     }
 
@@ -337,10 +420,24 @@ impl World {
         let [first, second] = self.ways(from, to);
         if let Some(way) = second {
             let message = message.clone();
-            self.queue.push(self.now_us + way, Event::Message { to, from: from_id, message });
+            self.queue.push(
+                self.now_us + way,
+                Event::Message {
+                    to,
+                    from: from_id,
+                    message,
+                },
+            );
         }
         if let Some(way) = first {
-            self.queue.push(self.now_us + way, Event::Message { to, from: from_id, message });
+            self.queue.push(
+                self.now_us + way,
+                Event::Message {
+                    to,
+                    from: from_id,
+                    message,
+                },
+            );
         }
     }
 
@@ -349,7 +446,8 @@ impl World {
             return;
         }
         if self.hosts[host].held_off_by.is_some() {
-            self.queue.push(self.now_us + 1_000_000, Event::PowerOn { host });
+            self.queue
+                .push(self.now_us + 1_000_000, Event::PowerOn { host });
             return;
         }
         let random = self.rng.bits() & 0xffff_ffff;
@@ -362,13 +460,20 @@ impl World {
         let power = it.power;
         note!(self, "m{} POWER ON", host + 1);
         let (guard_in, daemon_in) = (self.rng.range(100, 20_000), self.rng.range(100, 30_000));
-        self.queue.push(self.now_us + guard_in, Event::StartGuard { host, power });
-        self.queue.push(self.now_us + daemon_in, Event::StartDaemon { host, power });
+        self.queue
+            .push(self.now_us + guard_in, Event::StartGuard { host, power });
+        self.queue
+            .push(self.now_us + daemon_in, Event::StartDaemon { host, power });
     }
 
     fn start_guard(&mut self, host: usize, power: u64) {
         let it = &self.hosts[host];
         if !it.on || it.power != power || it.guard.it.is_some() {
+            return;
+        }
+        if it.paused_until > self.now_us {
+            let at = it.paused_until + 1_000;
+            self.queue.push(at, Event::StartGuard { host, power });
             return;
         }
         let groups: Vec<GroupId> = it.gates.keys().cloned().collect();
@@ -395,6 +500,11 @@ impl World {
         if !it.on || it.power != power || it.node.it.is_some() {
             return;
         }
+        if it.paused_until > self.now_us {
+            let at = it.paused_until + 1_000;
+            self.queue.push(at, Event::StartDaemon { host, power });
+            return;
+        }
         let identity = Identity {
             me: member(host),
             boot: it.boot,
@@ -403,7 +513,10 @@ impl World {
         };
         let now = it.clocks.read(self.now_us);
         it.document = it.disk.kept.as_ref().and_then(|kept| kept.document.clone());
-        it.node.begin(Node::restore(identity, it.disk.kept.clone(), now), self.now_us);
+        it.node.begin(
+            Node::restore(identity, it.disk.kept.clone(), now),
+            self.now_us,
+        );
         it.wanted = None;
         let life = it.node.life;
         note!(self, "m{} daemon starts", host + 1);
@@ -411,7 +524,8 @@ impl World {
         self.tell_verdicts(host);
         self.to_node(host, Input::Tick);
         let first = self.rng.range(0, 5_000_000);
-        self.queue.push(self.now_us + first, Event::Detect { host, life });
+        self.queue
+            .push(self.now_us + first, Event::Detect { host, life });
         self.queue.push(self.now_us, Event::Credit { host, life });
     }
 
@@ -420,7 +534,11 @@ impl World {
         let it = &mut self.hosts[host];
         if it.on && it.clocks.stopped() && it.paused_until <= now {
             it.clocks.stop(now, false);
-            let lease = it.wanted.as_ref().map_or(0, |wanted| wanted.lease.as_micros());
+            let lease = it
+                .disk
+                .kept
+                .as_ref()
+                .map_or(0, |kept| kept.longest_lease.as_micros());
             it.excused_until = now + u64::try_from(lease).unwrap_or(0) * 102 / 100;
         }
         self.touched = true;
@@ -448,7 +566,11 @@ impl World {
         let now = self.now_us;
         for index in 0..self.groups.len() {
             let group = &self.groups[index];
-            let ungated = self.first.groups.get(group).is_some_and(|group| group.ungated);
+            let ungated = self
+                .first
+                .groups
+                .get(group)
+                .is_some_and(|group| group.ungated);
             let mut active = self.hosts.iter().enumerate();
             let Some((one, _)) = active.find(|(_, host)| host.active(group, ungated, now)) else {
                 continue;
@@ -476,9 +598,18 @@ impl World {
     /// Versions on the members' disks.
     #[must_use]
     pub fn kept(&self) -> BTreeMap<MemberId, hotpair_core::ids::Version> {
-        let kept = |host: &Host| host.disk.kept.as_ref()?.document.as_ref().map(|d| d.version);
+        let kept = |host: &Host| {
+            host.disk
+                .kept
+                .as_ref()?
+                .document
+                .as_ref()
+                .map(|d| d.version)
+        };
         let hosts = self.hosts.iter().enumerate();
-        hosts.filter_map(|(index, host)| Some((member(index), kept(host)?))).collect()
+        hosts
+            .filter_map(|(index, host)| Some((member(index), kept(host)?)))
+            .collect()
     }
 
     pub(crate) fn saw(
@@ -497,7 +628,11 @@ impl World {
             return;
         }
         let kept = self.kept();
-        note!(self, "m{} knows {version} to be committed; disks {kept:?}", host + 1);
+        note!(
+            self,
+            "m{} knows {version} to be committed; disks {kept:?}",
+            host + 1
+        );
         if let Err((rule, text)) = self.ledger.committed(version, &kept) {
             self.violated(rule, format!("m{}: {text}", host + 1));
         }
@@ -522,8 +657,14 @@ impl World {
     /// Does the group run and answer on this host?
     #[must_use]
     pub fn serves(&self, host: usize, group: &GroupId) -> bool {
-        let newest = self.ledger.newest().map_or(&self.first, |document| &document.config);
-        let resources = newest.groups.get(group).map_or(usize::MAX, |group| group.resources.len());
+        let newest = self
+            .ledger
+            .newest()
+            .map_or(&self.first, |document| &document.config);
+        let resources = newest
+            .groups
+            .get(group)
+            .map_or(usize::MAX, |group| group.resources.len());
         self.hosts[host].serves(group, resources, self.now_us)
     }
 
