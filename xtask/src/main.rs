@@ -1,5 +1,6 @@
 //! Project automation: `cargo xtask COMMAND`. One file for each command.
 
+mod bench;
 mod model;
 mod sim;
 
@@ -15,6 +16,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure failovers in the lab.
+    Bench(bench::Bench),
     /// Try every schedule of a small cluster within bounds.
     Model(model::Model),
     /// Simulate clusters under faults and check what must hold.
@@ -23,6 +26,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
+        Command::Bench(bench) => bench.run(),
         Command::Model(model) => model.run(),
         Command::Sim(sim) => sim.run(),
     };

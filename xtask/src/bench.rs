@@ -1,0 +1,219 @@
+//! `cargo xtask bench`: what a client outside sees when something fails, measured in the lab.
+
+mod bed;
+mod idle;
+mod row;
+mod soak;
+mod table;
+
+use anyhow::{Context, Result, bail};
+use bed::Bed;
+use clap::{Args, Subcommand, ValueEnum};
+use hotpair_lab::{Profile, Program};
+use row::{ROWS, Row};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use table::{Figures, Machine, Report};
+
+/// Measure failovers, idle cost and endurance in practice clusters. Needs root.
+#[derive(Args)]
+pub struct Bench {
+    /// This `hotpair` instead of a release build of the present source.
+    #[arg(long, global = true, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Also write the figures as JSON.
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Inject each fault again and again: minimum, median and maximum of the outage.
+    Failover(Failover),
+    /// Memory and processor time of a cluster in which nothing happens, over 20 s.
+    Idle,
+    /// Load the machine heavily and see that nothing moves.
+    Soak(Soak),
+}
+
+#[derive(Args)]
+struct Failover {
+    /// Runs of each row, 1 to 1000.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Timing profile.
+    #[arg(long, value_enum, default_value = "standard")]
+    profile: Profiles,
+    /// Only these rows, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    rows: Vec<String>,
+}
+
+#[derive(Args)]
+struct Soak {
+    /// For how long, 0.1 to 1440.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Timing profile.
+    #[arg(long, value_enum, default_value = "standard")]
+    profile: Profiles,
+    /// Programs that only compute, 0 to 64.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(0..=64))]
+    busy: u32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Profiles {
+    Standard,
+    Fast,
+    Both,
+}
+
+impl Profiles {
+    fn all(self) -> &'static [Profile] {
+        match self {
+            Self::Standard => &[Profile::Standard],
+            Self::Fast => &[Profile::Fast],
+            Self::Both => &[Profile::Standard, Profile::Fast],
+        }
+    }
+}
+
+impl Bench {
+    /// Exit code 1 if a figure misses its target, or two nodes ever answered.
+    pub fn run(&self) -> Result<ExitCode> {
+        hotpair_lab::require_root()?;
+        let program = Program(match &self.binary {
+            Some(path) => path
+                .canonicalize()
+                .with_context(|| format!("no program {}", path.display()))?,
+            None => build()?,
+        });
+        let report = match &self.what {
+            What::Failover(failover) => failover.run(&program)?,
+            What::Idle => idle::run(&program)?,
+            What::Soak(soak) => soak.run(&program)?,
+        };
+        println!("{}", report.machine);
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string_pretty(&report)?;
+            std::fs::write(path, text + "\n")
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(match report.good() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}
+
+impl Failover {
+    fn run(&self, program: &Program) -> Result<Report> {
+        let rows = self.chosen()?;
+        let machine = Machine::start();
+        let mut report = Report::default();
+        for &profile in self.profile.all() {
+            println!("{}", table::header(profile, self.runs));
+            let mut bed = None;
+            for row in &rows {
+                let figures = self.measure(program, profile, row, &mut bed);
+                println!("{}", table::line(&figures));
+                report.rows.push(figures);
+            }
+        }
+        report.machine = machine.end();
+        Ok(report)
+    }
+
+    fn chosen(&self) -> Result<Vec<&'static Row>> {
+        if self.rows.is_empty() {
+            return Ok(ROWS.iter().collect());
+        }
+        let mut chosen = Vec::new();
+        for name in &self.rows {
+            let Some(row) = ROWS.iter().find(|row| row.name == name) else {
+                let known: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+                bail!("there is no row {name:?}: known are {}", known.join(", "));
+            };
+            chosen.push(row);
+        }
+        Ok(chosen)
+    }
+
+    /// All runs of a row. A run that cannot be judged is counted and told; the next one gets a new
+    /// cluster, and after three such the row is given up.
+    fn measure(
+        &self,
+        program: &Program,
+        profile: Profile,
+        row: &'static Row,
+        bed: &mut Option<Bed>,
+    ) -> Figures {
+        let mut figures = Figures::new(profile, row);
+        for run in 0..self.runs {
+            let measured = ready(program, profile, bed).and_then(|bed| row.run(bed, run));
+            match measured {
+                Ok(sample) => figures.samples.push(sample),
+                Err(error) => {
+                    eprintln!("{}: run {}: {error:#}", row.name, run + 1);
+                    figures.failed.push(format!("{error:#}"));
+                    *bed = None;
+                    if figures.failed.len() == 3 {
+                        break;
+                    }
+                }
+            }
+        }
+        figures
+    }
+}
+
+impl Soak {
+    fn run(&self, program: &Program) -> Result<Report> {
+        if !(0.1..=1440.0).contains(&self.minutes) {
+            bail!("--minutes must be 0.1 to 1440");
+        }
+        let machine = Machine::start();
+        let mut report = Report::default();
+        for &profile in self.profile.all() {
+            report
+                .soaks
+                .push(soak::run(program, profile, self.minutes, self.busy)?);
+        }
+        report.machine = machine.end();
+        Ok(report)
+    }
+}
+
+/// The running cluster, or a new one.
+fn ready<'a>(
+    program: &Program,
+    profile: Profile,
+    bed: &'a mut Option<Bed>,
+) -> Result<&'a mut Bed> {
+    let present = match bed.take() {
+        Some(bed) => bed,
+        None => Bed::up(program, profile)?,
+    };
+    Ok(bed.insert(present))
+}
+
+/// Builds the release `hotpair` where cargo puts it.
+fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--package", "hotpair"])
+        .current_dir(&root)
+        .status()
+        .context("cannot start cargo")?;
+    if !built.success() {
+        bail!("hotpair does not build");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let path = root.join(target).join("release/hotpair");
+    path.canonicalize()
+        .with_context(|| format!("no program {}", path.display()))
+}
