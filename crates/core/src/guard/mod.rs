@@ -7,6 +7,8 @@
 mod lease;
 mod promise;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use crate::document::Voters;
 use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, Term, Version};
@@ -106,6 +108,13 @@ pub enum GuardEvent {
     Lease { held: bool },
     /// The groups this node has a permit for now; all others were cut.
     Permits(BTreeMap<GroupId, Epoch>),
+    /// Under the committed version that the guard was last told, these groups run by the lease alone:
+    /// their gates close by themselves with it. What the guard has not said may have a gate that
+    /// stays open (pinned), whatever the daemon wants meanwhile.
+    Leased {
+        under: Version,
+        groups: BTreeSet<GroupId>,
+    },
     /// A majority holds this version or a newer one, and no promise of theirs under an older one
     /// runs: a joint change of voters of this version may be finished.
     Cleared(Version),

@@ -48,6 +48,8 @@ pub(super) struct Voter {
     pub me: MemberId,
     pub boot: HostBoot,
     pub held: Version,
+    /// Length of a lease by the document it holds.
+    pub lease: Duration,
     pub longest_lease: Duration,
 }
 
@@ -82,7 +84,10 @@ impl Promises {
     /// Answers a fresh beat, promising the lease if it is asked for and may be granted.
     pub(super) fn answer(&mut self, now: Now, voter: Voter, beat: &Beat) -> Ack {
         let shows_enough = beat.shown >= voter.held || planted(Fault::GrantToOlderVersion);
-        let granted = !beat.idle && shows_enough;
+        // Longer than this host would be silent after a restart is not promised: the asking member
+        // has a newer document, which this voter gets in a moment or which comes to nothing.
+        let short_enough = beat.lease <= voter.lease;
+        let granted = !beat.idle && shows_enough && short_enough;
         if granted {
             self.promise(now, beat);
         }
@@ -171,6 +176,7 @@ mod tests {
         me: MemberId(3),
         boot: HostBoot(1),
         held: Version::new(1, 1),
+        lease: Duration::from_secs(10),
         longest_lease: Duration::ZERO,
     };
 
@@ -205,6 +211,13 @@ mod tests {
         };
         assert_eq!(clear(&mut promises, 5_999), Version::new(1, 2));
         assert_eq!(clear(&mut promises, 6_000), Version::new(1, 3));
+    }
+
+    #[test]
+    fn lease_longer_than_the_voters_own_document_says_is_refused() {
+        let mut promises = Promises::default();
+        let granted = |ms| promises.answer(Now::at(0), VOTER, &beat(ms, ms)).granted;
+        assert_eq!([10_000, 10_001].map(granted), [true, false]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::fault::{Fault, planted};
 use crate::ids::{Epoch, GroupId, MemberId, Version};
 use crate::message::{Ack, Beat, Datagram};
 use crate::time::{Moment, Now};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Credit left when the daemon's connection closes: time for it to be started again.
@@ -57,11 +57,25 @@ enum Gate {
     Lasting,
 }
 
+impl Permit {
+    /// Needs no lease: it is pinned; or it was, and the daemon has just started and does not know yet
+    /// what is committed (it may never learn that, if no majority is left).
+    fn lasts(&self, hold: &Hold) -> bool {
+        hold.pinned || hold.committed.is_none() && self.gate == Gate::Lasting
+    }
+
+    /// Its gate closes by itself when the lease ends, and is known to have to.
+    fn leased(&self, hold: &Hold) -> bool {
+        hold.committed.is_some() && !hold.pinned && self.gate == Gate::Timed
+    }
+}
+
 /// What the daemon was last told, so that it hears of changes only.
 #[derive(Clone, Debug, Default, Hash)]
 struct Told {
     lease: bool,
     permits: BTreeMap<GroupId, Epoch>,
+    leased: (Version, BTreeSet<GroupId>),
     cleared: Version,
     fell_behind: BTreeMap<MemberId, Version>,
 }
@@ -193,6 +207,8 @@ impl Guard {
         actions.push(GuardAction::Event(GuardEvent::Permits(
             self.told.permits.clone(),
         )));
+        let (under, groups) = self.told.leased.clone();
+        actions.push(GuardAction::Event(GuardEvent::Leased { under, groups }));
     }
 
     /// A permit is for one epoch of one group; what is not wanted any more is cut.
@@ -235,6 +251,7 @@ impl Guard {
             me: self.id.me,
             boot: self.id.boot,
             held: wanted.held,
+            lease: wanted.lease,
             longest_lease: wanted.longest_lease,
         };
         if wanted.voters.contains(self.id.me) {
@@ -324,7 +341,8 @@ impl Guard {
                 me: self.id.me,
                 boot: self.id.boot,
                 held: wanted.held,
-                longest_lease: wanted.longest_lease,
+                lease: wanted.lease,
+            longest_lease: wanted.longest_lease,
             };
             let ack = self.promises.answer(now, voter, &beat);
             self.lease.answered(now, &ack, false);
@@ -343,8 +361,9 @@ impl Guard {
         if planted(Fault::PermitOutlivesLease) {
             return;
         }
-        self.permits.retain(|group, _| {
-            let keep = wanted.groups.get(group).is_some_and(|hold| hold.pinned);
+        self.permits.retain(|group, permit| {
+            let hold = wanted.groups.get(group);
+            let keep = hold.is_some_and(|hold| permit.lasts(hold));
             if !keep {
                 actions.push(GuardAction::Cut {
                     group: group.clone(),
@@ -393,7 +412,8 @@ impl Guard {
         let until = now.moment().plus(left);
         let grown = until.since(self.opened_until) >= Duration::from_millis(1);
         for (group, permit) in &mut self.permits {
-            let pinned = wanted.groups.get(group).is_some_and(|hold| hold.pinned);
+            let hold = wanted.groups.get(group);
+            let pinned = hold.is_some_and(|hold| permit.lasts(hold));
             let gate = if pinned { Gate::Lasting } else { Gate::Timed };
             let renew = permit.gate != gate || gate == Gate::Timed && grown;
             if now.moment() >= permit.from && renew {
@@ -427,11 +447,26 @@ impl Guard {
             self.told.permits.clone_from(&permits);
             actions.push(GuardAction::Event(GuardEvent::Permits(permits)));
         }
+        self.tell_leased(wanted, actions);
         let cleared =
             wanted.shown > self.told.cleared && self.lease.confirmed(wanted.shown, &wanted.voters);
         if cleared {
             self.told.cleared = wanted.shown;
             actions.push(GuardAction::Event(GuardEvent::Cleared(wanted.shown)));
+        }
+    }
+
+    fn tell_leased(&mut self, wanted: &Wanted, actions: &mut Vec<GuardAction>) {
+        let leased = self.permits.iter().filter(|(group, permit)| {
+            let hold = wanted.groups.get(*group);
+            hold.is_some_and(|hold| permit.leased(hold))
+        });
+        let groups: BTreeSet<GroupId> = leased.map(|(group, _)| group.clone()).collect();
+        let told = (wanted.committed, groups);
+        if told != self.told.leased {
+            self.told.leased.clone_from(&told);
+            let (under, groups) = told;
+            actions.push(GuardAction::Event(GuardEvent::Leased { under, groups }));
         }
     }
 }

@@ -28,6 +28,10 @@ pub(super) struct Agreement {
     state: Durable,
     /// The newest document known to be on disk.
     kept: Option<Arc<Document>>,
+    /// As on disk: see [`Durable::longest_lease`].
+    kept_longest_lease: Duration,
+    /// Since when this member keeps a document with a shorter lease than its longest.
+    shorter_since: Option<Moment>,
     committed: Version,
     role: Role,
     leader: Option<MemberId>,
@@ -58,6 +62,7 @@ enum Role {
 struct Write {
     id: PersistId,
     document: Option<Arc<Document>>,
+    longest_lease: Duration,
     then: Vec<(MemberId, Message)>,
 }
 
@@ -67,6 +72,8 @@ impl Agreement {
         let mut agreement = Self {
             me,
             kept,
+            kept_longest_lease: state.longest_lease,
+            shorter_since: None,
             state,
             committed: Version::ZERO,
             role: Role::Follower,
@@ -108,7 +115,7 @@ impl Agreement {
     }
 
     pub fn longest_lease(&self) -> Duration {
-        self.state.longest_lease
+        self.kept_longest_lease
     }
 
     pub fn floors(&self) -> &BTreeMap<MemberId, Version> {
@@ -225,6 +232,7 @@ impl Agreement {
     }
 
     pub fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.forget_longer_lease(now);
         if self.leads() || !self.may_stand() || now < self.election_due {
             return;
         }
@@ -362,11 +370,29 @@ impl Agreement {
 
     fn take(&mut self, document: Arc<Document>) {
         let lease = document.config.timing.lease;
-        let before = self
-            .newest()
-            .map_or(Duration::ZERO, |old| old.config.timing.lease);
-        self.state.longest_lease = lease.max(before);
+        self.state.longest_lease = self.state.longest_lease.max(lease);
+        let before = self.newest().map(|old| old.config.timing.lease);
+        if before != Some(lease) {
+            self.shorter_since = None;
+        }
         self.state.document = Some(document);
+    }
+
+    /// Once a document with a shorter lease has been kept for twice the longest lease (promises are
+    /// counted by the slower clock), no promise of that length can run any more.
+    fn forget_longer_lease(&mut self, now: Moment) {
+        let (Some(kept), Some(newest)) = (&self.kept, &self.state.document) else {
+            return;
+        };
+        let lease = newest.config.timing.lease;
+        let longest = self.state.longest_lease;
+        if kept.config.timing.lease != lease || longest <= lease {
+            return;
+        }
+        let since = *self.shorter_since.get_or_insert(now);
+        if now.since(since) >= longest * 2 {
+            self.state.longest_lease = lease;
+        }
     }
 
     fn write(&mut self, then: Vec<(MemberId, Message)>, actions: &mut Vec<Action>) {
@@ -380,6 +406,7 @@ impl Agreement {
         self.writes.push_back(Write {
             id: self.last_write,
             document: self.state.document.clone(),
+            longest_lease: self.state.longest_lease,
             then,
         });
         actions.push(Action::Persist {
@@ -403,6 +430,7 @@ impl Agreement {
                 break;
             };
             self.kept = write.document;
+            self.kept_longest_lease = write.longest_lease;
             for (to, message) in write.then {
                 if to == self.me {
                     self.receive(now, self.me, message, actions);
@@ -541,6 +569,7 @@ impl Agreement {
             self.state.term = document.version.term;
             self.state.vote = None;
             self.role = Role::Follower;
+            self.leader = None;
             self.take(document);
             self.write(Vec::new(), actions);
         }
@@ -630,5 +659,67 @@ impl Agreement {
                 message: Message::Hand { document: kept },
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Cluster, Timing};
+    use std::collections::BTreeMap;
+
+    fn document(index: u64, timing: Timing) -> Arc<Document> {
+        let mut document = Document::first(Cluster {
+            name: "pair".into(),
+            id: crate::ids::ClusterId(1),
+            timing,
+            nodes: BTreeMap::new(),
+            witness: None,
+            without_witness: crate::config::WithoutWitness::Wait,
+            links: Vec::new(),
+            groups: BTreeMap::new(),
+            flapping: crate::config::Flapping::default(),
+        });
+        document.version = Version::new(1, index);
+        Arc::new(document)
+    }
+
+    /// Keeps `document` durably at `now`.
+    fn keep(agreement: &mut Agreement, now: Moment, document: Arc<Document>) {
+        let mut actions = Vec::new();
+        agreement.handed(document, &mut actions);
+        for action in actions {
+            if let Action::Persist { id, .. } = action {
+                agreement.persisted(now, id, &mut Vec::new());
+            }
+        }
+    }
+
+    #[test]
+    fn longer_lease_of_an_earlier_document_is_forgotten_only_once_it_cannot_run() {
+        let second = |s: u64| Moment(s * 1_000_000);
+        let (wan, fast) = (Timing::wan(), Timing::fast());
+        let mut agreement = Agreement::restore(MemberId(3), Durable::default(), 1, second(0));
+        keep(&mut agreement, second(0), document(1, wan.clone()));
+        keep(&mut agreement, second(1), document(2, fast.clone()));
+        keep(&mut agreement, second(1), document(3, fast.clone()));
+        agreement.tick(second(1), &mut Vec::new());
+        agreement.tick(second(13), &mut Vec::new());
+        keep(&mut agreement, second(13), document(4, fast.clone()));
+        assert_eq!(agreement.longest_lease(), wan.lease);
+        agreement.tick(second(14), &mut Vec::new());
+        keep(&mut agreement, second(14), document(5, fast.clone()));
+        assert_eq!(agreement.longest_lease(), fast.lease);
+    }
+
+    #[test]
+    fn longest_lease_of_a_document_counts_once_it_is_durable() {
+        let mut agreement =
+            Agreement::restore(MemberId(3), Durable::default(), 1, Moment::default());
+        let mut actions = Vec::new();
+        agreement.handed(document(1, Timing::wan()), &mut actions);
+        assert_eq!(agreement.longest_lease(), Duration::ZERO);
+        agreement.persisted(Moment::default(), PersistId(1), &mut actions);
+        assert_eq!(agreement.longest_lease(), Timing::wan().lease);
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Lead {
     dirty: bool,
     plan_due: Moment,
     /// Start-check result for the voters: see [`crate::guard::GuardEvent::Cleared`].
-    pub cleared: Version,
+    cleared: Version,
+    cleared_at: Moment,
     waiting: VecDeque<Waiting>,
     /// Answered once this version is committed.
     committing: Vec<(Version, Origin, String)>,
@@ -92,6 +93,20 @@ impl Lead {
         self.plan_due = now;
         self.dirty = true;
         self.cleared = Version::ZERO;
+    }
+
+    /// A majority has confirmed `version`: see [`crate::guard::GuardEvent::Cleared`].
+    pub fn clear(&mut self, now: Moment, version: Version) {
+        if version > self.cleared {
+            self.cleared = version;
+            self.cleared_at = now;
+        }
+        self.dirty = true;
+    }
+
+    /// Has no lease of the voters before the joint change of `version` been running since `span`?
+    fn cleared_for(&self, now: Moment, version: Version, span: Duration) -> bool {
+        self.cleared >= version && now.since(self.cleared_at) >= span
     }
 
     /// Leadership is lost: what was not committed may or may not come to be.
@@ -296,9 +311,12 @@ impl Node {
     fn plan(&mut self, now: Moment, document: &Arc<Document>, actions: &mut Vec<Action>) {
         let view = self.view(now, document);
         let mut changes = plan(&view).changes;
-        // A joint change may be finished only when no promise of the voters before it still runs.
-        let cleared =
-            self.lead.cleared >= document.version || planted(Fault::FinishVotersUnchecked);
+        // A joint change may be finished only when no lease of the voters before it still runs. From
+        // the confirmation on they grant none; but one granted just before is used up by a holder
+        // that has changed to the joint voters meanwhile, and no voter after the change knows of it.
+        let longest = self.agreement.longest_lease();
+        let cleared = self.lead.cleared_for(now, document.version, longest)
+            || planted(Fault::FinishVotersUnchecked);
         changes.retain(|change| !matches!(change, Change::FinishVoters) || cleared);
         if planted(Fault::SingleStepVoters) {
             single_step(document, &mut changes);

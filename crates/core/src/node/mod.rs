@@ -39,7 +39,8 @@ pub struct Durable {
     pub term: Term,
     pub vote: Option<MemberId>,
     pub document: Option<Arc<Document>>,
-    /// Longest lease of the last two documents: how long a restarted host is silent.
+    /// Longest lease this member may have promised and that may still run: how long its host is
+    /// silent after a restart.
     pub longest_lease: Duration,
     /// Highest version each voter was seen to keep; one that falls behind it is refused.
     pub floors: BTreeMap<MemberId, Version>,

@@ -177,9 +177,9 @@ impl Node {
                 }
             }
             GuardEvent::Permits(permits) => self.groups.permit(permits),
+            GuardEvent::Leased { under, groups } => self.groups.lease(under, groups),
             GuardEvent::Cleared(version) => {
-                self.lead.cleared = self.lead.cleared.max(version);
-                self.lead.facts_changed();
+                self.lead.clear(now, version);
             }
             GuardEvent::VoterFellBehind { voter, held, floor } => {
                 let detail = format!(
@@ -408,6 +408,7 @@ impl Node {
     pub fn guard_restarted(&mut self, now: Now) -> Vec<Action> {
         self.told_guard = None;
         self.groups.permit(BTreeMap::new());
+        self.groups.lease(Version::ZERO, BTreeSet::new());
         self.lease_held = false;
         self.step(now, Input::Tick)
     }

@@ -4,11 +4,11 @@ use super::Action;
 use crate::document::{Document, Goal, Placement};
 use crate::group::{ActionId, ActionIds, GroupRun, Orders, ResourceFact, Want};
 use crate::guard::Hold;
-use crate::ids::{Epoch, GroupId, MemberId, ResourceId};
+use crate::ids::{Epoch, GroupId, MemberId, ResourceId, Version};
 use crate::reason::Reason;
 use crate::report::GroupReport;
 use crate::time::Moment;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Every group of the configuration on this node.
@@ -19,6 +19,8 @@ pub(super) struct Groups {
     /// By the guard's last word; `None` until it has spoken to this run of the daemon, since a
     /// healthy service must not be touched before that.
     permits: Option<BTreeMap<GroupId, Epoch>>,
+    /// Groups that the guard holds by the lease alone, and the committed version it has that from.
+    leased: (Version, BTreeSet<GroupId>),
 }
 
 /// The two documents a node acts on: the newest it keeps, and the newest known to be committed.
@@ -55,6 +57,17 @@ impl<'a> Standing<'a> {
 impl Groups {
     pub fn permit(&mut self, permits: BTreeMap<GroupId, Epoch>) {
         self.permits = Some(permits);
+    }
+
+    pub fn lease(&mut self, under: Version, groups: BTreeSet<GroupId>) {
+        self.leased = (under, groups);
+    }
+
+    /// Does the guard itself say, knowing the committed document this node acts on, that the group's
+    /// gate closes with the lease? It may lag behind, be frozen or dead, with a gate that stays open.
+    fn leased(&self, group: &GroupId, acting: Option<&Document>) -> bool {
+        let (under, groups) = &self.leased;
+        groups.contains(group) && acting.is_some_and(|document| document.version <= *under)
     }
 
     pub fn permits(&self) -> &BTreeMap<GroupId, Epoch> {
@@ -159,7 +172,7 @@ impl Groups {
                 continue;
             };
             let want = self.want(me, group, &standing);
-            let leased = lease_held && want != Want::Gone && !standing.pinned();
+            let leased = lease_held && want != Want::Gone && self.leased(group, acting);
             let orders = orders(me, kept, config, standing.kept, want);
             reports.insert(group.clone(), run.report(&orders, leased));
         }
