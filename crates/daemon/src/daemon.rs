@@ -25,6 +25,7 @@ use hotpair_core::request::{Outcome, Request};
 use hotpair_core::time::Moment;
 use hotpair_host::cgroup;
 use hotpair_wire::pki::PkiError;
+use hotpair_wire::token::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -560,7 +561,12 @@ impl Daemon {
     }
 
     fn join(&mut self, from: SocketAddr, request: JoinRequest, reply: oneshot::Sender<JoinReply>) {
-        if let Err(refusal) = self.tokens.check(&request.ticket) {
+        let wanted = match request.step {
+            JoinStep::Look => None,
+            JoinStep::Witness { .. } => Some(Kind::Witness),
+            JoinStep::Node { .. } => Some(Kind::Node),
+        };
+        if let Err(refusal) = self.tokens.check(&request.ticket, wanted) {
             self.log(Level::Warning, &format!("{from} tried to join: {refusal}"));
             let _ = reply.send(JoinReply::Refused(refusal));
             return;

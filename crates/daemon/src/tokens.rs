@@ -46,11 +46,19 @@ impl Tokens {
         Ok(token.to_string())
     }
 
-    /// Would this ticket be taken? Does not use it up.
+    /// Would this ticket be taken, by one that wants to become `wanted` (nothing if it only looks)?
+    /// Does not use it up.
     ///
     /// # Errors
     /// The text says why not, and what to do.
-    pub fn check(&mut self, ticket: &Ticket) -> Result<(), String> {
+    pub fn check(&mut self, ticket: &Ticket, wanted: Option<Kind>) -> Result<(), String> {
+        if wanted.is_some_and(|wanted| wanted != ticket.kind()) {
+            return Err(match ticket.kind() {
+                Kind::Witness => "this token is for a witness: use it with `hotpair witness join`, or make one for a node with `hotpair token`",
+                Kind::Node => "this token is for a node: use it with `hotpair join`, or make one for a witness with `hotpair token --witness`",
+            }
+            .into());
+        }
         self.find(ticket)?
             .clone()
             .redeem(ticket)
@@ -77,5 +85,42 @@ impl Tokens {
         found.ok_or_else(|| {
             "this token is not known here: it has expired, or the daemon that gave it was restarted; make a new one with `hotpair token`".into()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(kind: Kind) -> (Tokens, Ticket) {
+        let random = ring::rand::SystemRandom::new();
+        let address = SocketAddr::from(([10, 0, 0, 1], 14338));
+        let made = Token::generate(&random, kind, ClusterId(7), &[1; 32], &[address]);
+        let made = made.expect("a token");
+        let until = Instant::now() + Duration::from_secs(60);
+        let tokens = Tokens {
+            open: vec![(made.stored(), until)],
+        };
+        (tokens, made.ticket())
+    }
+
+    #[test]
+    fn refuses_to_make_a_node_of_a_witness_and_the_reverse() {
+        for (made, other) in [(Kind::Node, Kind::Witness), (Kind::Witness, Kind::Node)] {
+            let (mut tokens, ticket) = token(made);
+            assert!(tokens.check(&ticket, Some(other)).is_err());
+            assert_eq!(tokens.check(&ticket, Some(made)), Ok(()));
+            assert_eq!(tokens.check(&ticket, None), Ok(()));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_used_up_or_was_never_given() {
+        let (mut tokens, ticket) = token(Kind::Node);
+        tokens.redeem(&ticket).expect("the first time");
+        assert!(tokens.check(&ticket, Some(Kind::Node)).is_err());
+        assert!(tokens.redeem(&ticket).is_err());
+        let (_, foreign) = token(Kind::Node);
+        assert!(tokens.check(&foreign, Some(Kind::Node)).is_err());
     }
 }
