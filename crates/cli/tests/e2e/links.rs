@@ -87,6 +87,7 @@ fn node_without_its_client_network_hands_the_group_over() {
     cluster.fault("node1", Fault::CutLink(Network::Lan));
     cluster.runs("node2", PRACTICE, "node2");
     cluster.heal();
+    cluster.clear("node2");
     cluster.settled("node2");
     watch.safe();
 }
