@@ -124,7 +124,7 @@ impl Keeper {
     }
 
     fn set_up(&mut self, plan: &Plan) -> Result<()> {
-        let mut saved: Vec<(String, String)> = Vec::new();
+        let mut saved: BTreeMap<String, String> = BTreeMap::new();
         for step in &plan.setup {
             match step {
                 Step::Run { host, argv, save } => {
@@ -134,7 +134,9 @@ impl Keeper {
                         })
                     });
                     let printed = self.run_on(host, &filled.collect::<Vec<_>>())?;
-                    saved.extend(save.iter().map(|name| (name.clone(), printed.clone())));
+                    if let Some(name) = save {
+                        saved.insert(name.clone(), printed);
+                    }
                 }
                 Step::Start { host, service } => {
                     let wanted = plan
