@@ -11,8 +11,7 @@ use hotpair_core::time::{Moment, Now};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Datagrams and local messages a stuck process finds when it goes on; more are dropped, as by a
-/// full socket buffer.
+/// Packets a stuck process finds when it goes on; more are dropped, as by a full socket buffer.
 const INBOX: usize = 400;
 
 /// A machine that is or may become a member.
@@ -147,9 +146,9 @@ impl<P, I> Process<P, I> {
         self.stepped_at = now_us;
     }
 
-    /// Keeps `input` until it goes on.
-    pub fn keep(&mut self, input: I) {
-        if self.inbox.len() < INBOX {
+    /// Keeps `input` until it goes on; what came over the network is dropped when too much waits.
+    pub fn keep(&mut self, input: I, from_network: bool) {
+        if !from_network || self.inbox.len() < INBOX {
             self.inbox.push_back(input);
         }
     }

@@ -297,7 +297,8 @@ impl World {
     /// `input` reaches the daemon: at once, or when it goes on.
     pub fn to_node(&mut self, host: usize, input: Input) {
         if self.hosts[host].node_stuck(self.now_us) {
-            self.hosts[host].node.keep(input);
+            let from_network = matches!(input, Input::Message { .. });
+            self.hosts[host].node.keep(input, from_network);
         } else {
             self.step_node(host, input);
         }
@@ -306,7 +307,8 @@ impl World {
     /// `input` reaches the guard: at once, or when it goes on.
     pub fn to_guard(&mut self, host: usize, input: GuardInput) {
         if self.hosts[host].guard_stuck(self.now_us) {
-            self.hosts[host].guard.keep(input);
+            let from_network = matches!(input, GuardInput::Datagram(_));
+            self.hosts[host].guard.keep(input, from_network);
         } else {
             self.step_guard(host, input);
         }
