@@ -248,6 +248,7 @@ impl Row {
         let at = clock::now_us();
         let first = self.watched(bed, VIRTUAL_IP, || hit(bed, active, &[Fault::CutPeers]));
         let other = sample(&other.finish()?, at, u64::MAX)?;
+        bed.hotpair(active, &["group", "stop", "second"])?;
         bed.apply(active, &before)?;
         let first = first?;
         Ok(Sample {
