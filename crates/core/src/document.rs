@@ -75,6 +75,9 @@ pub struct Failure {
     pub detail: String,
     /// Failed starts on this node since it was last cleared.
     pub starts: u32,
+    /// A verdict spoke against the node when it failed (no carrier, …): forgotten when it is fit
+    /// again. Other failures wait for the operator.
+    pub environment: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]

@@ -77,7 +77,8 @@ struct Told {
     permits: BTreeMap<GroupId, Epoch>,
     leased: (Version, BTreeSet<GroupId>),
     cleared: Version,
-    fell_behind: BTreeMap<MemberId, Version>,
+    /// Since when a voter has shown an older document than its floor; `None` once it was told.
+    fell_behind: BTreeMap<MemberId, Option<Now>>,
 }
 
 impl Guard {
@@ -276,7 +277,12 @@ impl Guard {
             if ack.beat_seq <= self.floors_seen_at {
                 return;
             }
-            if self.told.fell_behind.insert(ack.from, ack.held) != Some(ack.held) {
+            // An acceptance may come before the heartbeat that shows it: only one that stays behind
+            // has been wiped or restored.
+            let patience = wanted.lease * 2;
+            let since = self.told.fell_behind.entry(ack.from).or_insert(Some(now));
+            if since.is_some_and(|since| now.elapsed_slow(since) >= patience) {
+                *since = None;
                 let event = GuardEvent::VoterFellBehind {
                     voter: ack.from,
                     held: ack.held,
@@ -342,7 +348,7 @@ impl Guard {
                 boot: self.id.boot,
                 held: wanted.held,
                 lease: wanted.lease,
-            longest_lease: wanted.longest_lease,
+                longest_lease: wanted.longest_lease,
             };
             let ack = self.promises.answer(now, voter, &beat);
             self.lease.answered(now, &ack, false);

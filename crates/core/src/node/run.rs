@@ -8,7 +8,7 @@ use super::{Action, Durable, Event, HostAction, Identity, Input, Level, What};
 use crate::config::FinalAction;
 use crate::document::{Document, Goal};
 use crate::guard::{GuardEvent, Wanted};
-use crate::ids::{GroupId, MemberId, Version};
+use crate::ids::{GroupId, MemberId, Term, Version};
 use crate::message::{Beat, Message};
 use crate::report::Report;
 use crate::time::{Moment, Now};
@@ -39,6 +39,19 @@ pub struct Node {
     led: bool,
     /// Since when this node's own reports say that it could run the group.
     fit_since: BTreeMap<GroupId, Moment>,
+    /// Something came in that groups, guard or report may rest on.
+    touched: bool,
+    rested_on: RestsOn,
+}
+
+/// What the last look at groups, guard and report rested on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct RestsOn {
+    kept: Version,
+    acting: Option<Version>,
+    committed: Version,
+    term: Term,
+    leads: bool,
 }
 
 impl Node {
@@ -66,6 +79,8 @@ impl Node {
             logged,
             led: false,
             fit_since: BTreeMap::new(),
+            touched: true,
+            rested_on: RestsOn::default(),
             id,
         }
     }
@@ -74,6 +89,10 @@ impl Node {
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Action> {
         let at = now.moment();
         let mut actions = Vec::new();
+        self.touched |= !matches!(
+            input,
+            Input::Tick | Input::Guard(GuardEvent::Heard(_) | GuardEvent::VoterHeard { .. })
+        );
         self.record(at, input, &mut actions);
         self.settle(at, &mut actions);
         actions
@@ -231,6 +250,21 @@ impl Node {
         if self.agreement.leads() {
             self.lead(now, actions);
         }
+        // Most inputs are heartbeats that change nothing: groups, guard and report are looked at
+        // when something they rest on has changed or is due.
+        let rests_on = RestsOn {
+            kept: self.agreement.kept_version(),
+            acting: self.acting.as_ref().map(|acting| acting.version),
+            committed: self.agreement.committed(),
+            term: self.agreement.term(),
+            leads: self.agreement.leads(),
+        };
+        let due = now >= self.report_due || self.groups.deadline().is_some_and(|due| now >= due);
+        if !self.touched && !due && self.rested_on == rests_on {
+            return;
+        }
+        self.touched = false;
+        self.rested_on = rests_on;
         self.run_groups(now, actions);
         self.tell_guard(actions);
         self.report(now, actions);
@@ -401,12 +435,14 @@ impl Node {
     /// A guard has connected: it is told everything, and answers with what it has permitted.
     pub fn guard_connected(&mut self, now: Now) -> Vec<Action> {
         self.told_guard = None;
+        self.touched = true;
         self.step(now, Input::Tick)
     }
 
     /// The guard was started anew: it is told everything again, and what it had permitted is gone.
     pub fn guard_restarted(&mut self, now: Now) -> Vec<Action> {
         self.told_guard = None;
+        self.touched = true;
         self.groups.permit(BTreeMap::new());
         self.groups.lease(Version::ZERO, BTreeSet::new());
         self.lease_held = false;

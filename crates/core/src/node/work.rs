@@ -117,7 +117,7 @@ impl Groups {
             return;
         }
         self.runs
-            .retain(|group, run| kept.config.groups.contains_key(group) || !run.is_down());
+            .retain(|group, _| kept.config.groups.contains_key(group));
         for (group, config) in &kept.config.groups {
             let Some(standing) = Standing::of(group, kept, acting) else {
                 continue;

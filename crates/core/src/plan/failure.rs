@@ -6,6 +6,10 @@ use crate::config::{FinalAction, OnStartFailure, OnSwitchFailure};
 use crate::document::{Failure, Goal};
 use crate::ids::{GroupId, MemberId, ResourceId};
 use crate::reason::Reason;
+use std::time::Duration;
+
+/// A node's surroundings count as well again when it has been fit for so long.
+const WELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the holder reports.
 pub(super) struct Failed {
@@ -79,6 +83,9 @@ fn record_failure(draft: &mut Draft<'_>, group: &GroupId, node: MemberId, failed
         return known.starts;
     }
     let starts = known.map_or(0, |f| f.starts) + u32::from(failed.while_starting);
+    let environment = draft
+        .group_report(node, group)
+        .is_some_and(|report| !report.unfit.is_empty());
     draft.change(Change::RecordFailure {
         group: group.clone(),
         node,
@@ -87,9 +94,28 @@ fn record_failure(draft: &mut Draft<'_>, group: &GroupId, node: MemberId, failed
             resource: failed.resource.clone(),
             detail: failed.detail.clone(),
             starts,
+            environment,
         },
     });
     starts
+}
+
+/// A failure that the node's surroundings brought about ends when they are well again: a repaired
+/// cable must not leave the cluster without a standby.
+pub(super) fn forgive(draft: &mut Draft<'_>, group: &GroupId) {
+    let placement = draft.placement(group).into_owned();
+    for (&node, failure) in &placement.failed_on {
+        let well = draft
+            .view
+            .members
+            .get(&node)
+            .and_then(|view| view.fit_for.get(group))
+            .is_some_and(|&span| span >= WELL_AGAIN);
+        if failure.environment && well && placement.holder != Some(node) && draft.online(node) {
+            let group = group.clone();
+            draft.change(Change::ClearFailure { group, node });
+        }
+    }
 }
 
 /// The same node may try again if nothing but this failure speaks against it.

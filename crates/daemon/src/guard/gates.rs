@@ -1,7 +1,9 @@
 //! The gates of this host: packets of the virtual addresses, lifetime of the addresses, processes.
 
+use super::process::now;
 use super::protocol::{GateSetup, Setup};
 use hotpair_core::ids::GroupId;
+use hotpair_core::time::Now;
 use hotpair_host::cgroup::Cgroup;
 use hotpair_host::net::gate::{Gate, GateError};
 use hotpair_host::net::netlink::{AddressOptions, Netlink};
@@ -15,6 +17,9 @@ use std::time::{Duration, Instant};
 /// the refreshing thread may wait that long for the kernel's network lock.
 const ADDRESS_LIFETIME: u32 = 3;
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// A permission that took longer to set may end too late. Setting one takes 17 us, 8 ms at worst
+/// were measured on a busy machine; the gate's margin before the end of the lease is 10 ms.
+const LATE: Duration = Duration::from_millis(10);
 
 /// Addresses that are permitted now, and until when; read by the refreshing thread.
 type Permitted = Arc<Mutex<BTreeMap<IpAddr, (u8, Option<Instant>)>>>;
@@ -69,30 +74,48 @@ impl Gates {
         Ok(())
     }
 
-    /// Lets packets of the group's addresses pass for `until` (`None`: until cut).
+    /// Lets packets of the group's addresses pass for `until` from `decided` on (`None`: until cut).
+    ///
+    /// The process may have been held up since it was decided, or be held up in the middle: a whole
+    /// host can be frozen at any point. So what is left is counted just before the kernel is told,
+    /// and looked at again just after; what came too late is taken back at once.
     ///
     /// # Errors
     /// The kernel refused; the gate closes by itself when its last permission ends.
-    pub fn open(&mut self, group: &GroupId, until: Option<Duration>) -> Result<(), GateError> {
+    pub fn open(
+        &mut self,
+        group: &GroupId,
+        decided: Now,
+        until: Option<Duration>,
+    ) -> Result<(), GateError> {
         let (Some(gate), Some(setup)) = (&mut self.gate, self.groups.get(group)) else {
             return Ok(());
         };
-        if setup.addresses.is_empty() {
-            return Ok(());
-        }
         let addresses: Vec<IpAddr> = setup
             .addresses
             .iter()
             .map(|&(address, _)| address)
             .collect();
-        match until {
-            Some(span) => {
-                let timed: Vec<_> = addresses.iter().map(|&address| (address, span)).collect();
-                gate.permit(&timed)?;
-            }
-            None => gate.permit_forever(&addresses)?,
+        if addresses.is_empty() {
+            return Ok(());
         }
-        let end = until.map(|span| Instant::now() + span);
+        let end = match until {
+            Some(span) => {
+                let begun = now();
+                let left = span.saturating_sub(begun.elapsed_fast(decided));
+                let timed: Vec<_> = addresses.iter().map(|&address| (address, left)).collect();
+                gate.permit(&timed)?;
+                if now().elapsed_fast(begun) >= LATE {
+                    gate.revoke(&addresses)?;
+                    return Ok(());
+                }
+                Some(Instant::now() + left)
+            }
+            None => {
+                gate.permit_forever(&addresses)?;
+                None
+            }
+        };
         let mut permitted = self
             .permitted
             .lock()

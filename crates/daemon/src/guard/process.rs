@@ -277,13 +277,14 @@ impl Process {
 
     fn step(&mut self, input: GuardInput) {
         let Some(core) = &mut self.core else { return };
-        let actions = core.guard.step(now(), input);
+        let decided = now();
+        let actions = core.guard.step(decided, input);
         for action in actions {
-            self.act(action);
+            self.act(decided, action);
         }
     }
 
-    fn act(&mut self, action: GuardAction) {
+    fn act(&mut self, decided: Now, action: GuardAction) {
         let Some(core) = &mut self.core else { return };
         match action {
             GuardAction::Send { to, datagram } => core.paths.send(to, &datagram),
@@ -305,7 +306,7 @@ impl Process {
                 }
             }
             GuardAction::Open { group, until } => {
-                let opened = self.gates.open(&group, until);
+                let opened = self.gates.open(&group, decided, until);
                 let broken = opened.is_err();
                 if let Err(error) = opened
                     && !self.gate_broken
