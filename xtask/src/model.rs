@@ -33,35 +33,59 @@ impl Model {
         } else {
             self.prove(end)
         };
-        Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if well {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 
     fn check(&self, setting: Setting, bounds: Bounds, pair: Pair, end: Instant) -> Outcome {
         let bounds = Bounds {
             ticks: self.depth.unwrap_or(bounds.ticks),
             faults: self.faults.unwrap_or(bounds.faults),
-            asks: bounds.asks,
+            ..bounds
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.jobs.unwrap_or(cores);
-        let pair = Pair { setting, bounds, ..pair };
-        check(&pair, threads, end.saturating_duration_since(Instant::now()))
+        let pair = Pair {
+            setting,
+            bounds,
+            ..pair
+        };
+        check(
+            &pair,
+            threads,
+            end.saturating_duration_since(Instant::now()),
+        )
     }
 
     fn prove(&self, end: Instant) -> bool {
         let mut well = true;
         for case in cases::CASES {
-            let pair = Pair { setting: case.setting, bounds: case.bounds, fault: None };
+            let pair = Pair {
+                setting: case.setting,
+                bounds: case.bounds,
+                fault: None,
+            };
             let outcome = self.check(case.setting, case.bounds, pair, end);
             println!(
                 "{:<44} {:>9} states in {:>6.1} s{}",
                 case.name,
                 outcome.states,
                 outcome.took.as_secs_f64(),
-                if outcome.complete { "" } else { ": NOT COMPLETE" }
+                if outcome.complete {
+                    ""
+                } else {
+                    ": NOT COMPLETE"
+                }
             );
             for found in &outcome.broken {
-                println!("  BROKEN: {}: {}", found.property, found.schedule.join(", "));
+                println!(
+                    "  BROKEN: {}: {}",
+                    found.property,
+                    found.schedule.join(", ")
+                );
             }
             for never in &outcome.never {
                 println!("  NEVER: {never}");
@@ -93,11 +117,17 @@ impl Model {
                 ),
                 None => {
                     missed += 1;
-                    println!("{name:<28} NOT FOUND in {} states, {took:.1} s", outcome.states);
+                    println!(
+                        "{name:<28} NOT FOUND in {} states, {took:.1} s",
+                        outcome.states
+                    );
                 }
             }
         }
-        println!("{missed} of {} planted faults were not found", cases::PLANTED.len());
+        println!(
+            "{missed} of {} planted faults were not found",
+            cases::PLANTED.len()
+        );
         missed == 0
     }
 }

@@ -25,6 +25,8 @@ pub struct Bounds {
     pub faults: u8,
     /// Requests of the operator.
     pub asks: u8,
+    /// Faults of hosts alone, and only between ticks: deeper at the same cost.
+    pub calm: bool,
 }
 
 /// Which cluster.
@@ -35,6 +37,8 @@ pub struct Setting {
     pub start: Start,
     /// Node 1 has the slowest clock the drift bound allows, everybody else the fastest.
     pub skewed: bool,
+    /// Node 2 hears nothing of node 1, and knows of it by the others alone.
+    pub deaf: bool,
 }
 
 /// From which states.
@@ -57,6 +61,7 @@ impl Setting {
             witness: true,
             start,
             skewed: false,
+            deaf: false,
         }
     }
 

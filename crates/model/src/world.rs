@@ -86,6 +86,11 @@ impl World {
             world.ask(0, Ask::Disarm);
             world = world.go_until(|world| world.settled_on_first(true))?;
         }
+        if setting.deaf {
+            world.cuts.insert((0, 1), u64::MAX);
+            let long = world.now_us + (LEASE_TICKS + 2) * TICK_US;
+            world = world.go_until(|world| world.now_us >= long && world.active(0))?;
+        }
         world.left = bounds;
         world.seen = Seen::default();
         world.note();
@@ -115,6 +120,7 @@ impl World {
                 ticks: u64::MAX,
                 faults: 0,
                 asks: 1,
+                calm: false,
             },
             rounds: 0,
             hosts: (0..setting.hosts()).map(host).collect(),
@@ -185,7 +191,10 @@ impl World {
     }
 
     fn asks(&self, choices: &mut Vec<Choice>) {
-        let able = |host: &usize| self.hosts[*host].node.is_some();
+        let able = |host: &usize| {
+            let it = &self.hosts[*host];
+            it.node.is_some() && !it.frozen(self.now_us)
+        };
         let host = (0..self.setting.nodes).find(able);
         if let (Some(host), true) = (host, self.left.asks > 0) {
             let ask = match self.setting.start {
@@ -212,11 +221,17 @@ impl World {
 
     fn faults(&self, choices: &mut Vec<Choice>) {
         let quiet = self.quiet();
+        if self.left.calm && !quiet {
+            return;
+        }
         for (host, it) in self.hosts.iter().enumerate().filter(|(_, it)| it.on) {
             let concerned = quiet || it.busy(self.now_us) || self.awaits(host);
             if concerned {
                 choices.push(Choice::Crash { host, back: false });
                 choices.push(Choice::Crash { host, back: true });
+                if !it.frozen(self.now_us) {
+                    choices.push(Choice::Freeze { host });
+                }
             }
             if quiet {
                 self.faults_between_ticks(host, choices);
@@ -237,10 +252,10 @@ impl World {
         if it.node.is_some() && host < self.setting.nodes {
             choices.push(Choice::KillDaemon { host });
         }
-        if !it.frozen(self.now_us) {
-            choices.push(Choice::Freeze { host });
-        }
         choices.push(Choice::Isolate { host });
+        if self.left.calm {
+            return;
+        }
         for to in (0..self.hosts.len()).filter(|&to| to != host) {
             choices.push(Choice::Cut { from: host, to });
         }
