@@ -180,6 +180,7 @@ impl Groups {
     }
 
     pub fn done(&mut self, now: Moment, id: ActionId, result: Result<(), String>) {
+        let result = result.map_err(bounded);
         for run in self.runs.values_mut() {
             run.done(now, id, result.clone());
         }
@@ -196,7 +197,7 @@ impl Groups {
             .runs
             .entry(group.clone())
             .or_insert_with(|| GroupRun::new(group.clone()));
-        run.fact(now, resource, fact);
+        run.fact(now, resource, bounded_fact(fact));
     }
 
     pub fn clear(&mut self, group: &GroupId) {
@@ -209,6 +210,34 @@ impl Groups {
     pub fn deadline(&self) -> Option<Moment> {
         self.permits.as_ref()?;
         self.runs.values().filter_map(GroupRun::deadline).min()
+    }
+}
+
+/// What programs print goes into reports and the document, which must stay small.
+const LONGEST_DETAIL: usize = 400;
+
+fn bounded(mut detail: String) -> String {
+    if let Some((cut, _)) = detail.char_indices().nth(LONGEST_DETAIL) {
+        detail.truncate(cut);
+        detail.push('…');
+    }
+    detail
+}
+
+fn bounded_fact(fact: ResourceFact) -> ResourceFact {
+    match fact {
+        ResourceFact::Detected { running, detail } => ResourceFact::Detected {
+            running,
+            detail: bounded(detail),
+        },
+        ResourceFact::Exited { epoch, detail } => ResourceFact::Exited {
+            epoch,
+            detail: bounded(detail),
+        },
+        ResourceFact::Verdict { problems } => ResourceFact::Verdict {
+            problems: problems.into_iter().take(8).map(bounded).collect(),
+        },
+        ResourceFact::Adopted { epoch } => ResourceFact::Adopted { epoch },
     }
 }
 
@@ -249,5 +278,17 @@ fn margin(document: &Document, group: &GroupId, placement: &Placement) -> Durati
         document.config.timing.ungated_margin
     } else {
         Duration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_output_is_cut_at_a_character() {
+        let cut = bounded("失败".repeat(1000));
+        assert_eq!(cut.chars().count(), LONGEST_DETAIL + 1);
+        assert_eq!(bounded("exit code 1".into()), "exit code 1");
     }
 }
