@@ -15,6 +15,9 @@ pub const VIRTUAL_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 50);
 /// The port of the practice group's application, UDP and TCP.
 pub const APP_PORT: u16 = 8077;
 
+/// Ends well once the group runs and may be taken over.
+const PROTECTED: &str = "hotpair status --json >/run/hotpair/status.json && grep -q '\"state\": *\"running\"' /run/hotpair/status.json && grep -q '\"pinned\": *null' /run/hotpair/status.json";
+
 /// Timing profile of the practice cluster, handed to `hotpair init`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -266,6 +269,11 @@ impl Plan {
             plan.start("witness", "witness");
         }
         plan.add_group(&practice_group(shape.nodes));
+        if shape.witness == Witness::Host || shape.nodes > 2 {
+            // A new witness or node has a vote as soon as old and new voters have agreed on it; until
+            // then nothing is taken over.
+            plan.patiently("node1", &["sh", "-c", PROTECTED], None);
+        }
         Ok(plan)
     }
 

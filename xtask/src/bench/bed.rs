@@ -147,7 +147,8 @@ impl Bed {
 
 fn well(status: &StatusView) -> bool {
     let running = |g: &hotpair_api::status::GroupView| {
-        g.state == "running" && g.active_on.len() == 1 && g.nodes.iter().all(|n| n.fit)
+        let here = g.state == "running" && g.active_on.len() == 1;
+        here && g.pinned.is_none() && g.nodes.iter().all(|n| n.fit)
     };
     status.leader.is_some()
         && status.nodes.iter().all(|n| n.state == "online")

@@ -127,7 +127,7 @@ fn disarmed_cluster_does_not_take_over() {
     assert_eq!(cluster.app("node2"), "");
     cluster.fault("node1", Fault::Boot);
     cluster.until("node2", "everybody online", |s| {
-        s.nodes.iter().all(|n| n.state == "online")
+        s.leader.is_some() && s.nodes.iter().all(|n| n.state == "online")
     });
     cluster.hotpair("node2", &["arm"]);
     cluster.until("node2", "the group running", |s| {
