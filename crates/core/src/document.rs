@@ -51,6 +51,8 @@ pub struct Placement {
     pub goal: Goal,
     /// The holder is asked to stop it in good order; once it reports that, `to` becomes holder.
     pub moving: Option<Move>,
+    /// The holder before was not known to have stopped it: what no gate stops may last a while.
+    pub abrupt: bool,
     /// The holder needs no lease, and nobody takes the group over.
     pub pin: Option<Pin>,
     /// Automatic takeover is switched off for the whole group.
@@ -251,6 +253,7 @@ impl Default for Placement {
             holder: None,
             goal: Goal::Run,
             moving: None,
+            abrupt: false,
             pin: None,
             disabled: false,
             disabled_on: BTreeSet::new(),

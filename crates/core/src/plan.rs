@@ -204,6 +204,14 @@ impl<'a> Draft<'a> {
     }
 
     /// Did the operator say that this very boot is down, and has it not been heard since?
+    /// Would `to` get the group from a holder that is not known to have stopped it?
+    pub(crate) fn abrupt(&self, group: &GroupId, to: MemberId) -> bool {
+        let holder = self.placement(group).holder;
+        holder.is_some_and(|holder| {
+            holder != to && !self.reported_down(group, holder) && !self.declared_down(holder)
+        })
+    }
+
     pub(crate) fn declared_down(&self, member: MemberId) -> bool {
         let Some(word) = self.membership(member).down_boot else {
             return false;

@@ -13,6 +13,10 @@ use std::time::Duration;
 /// Credit left when the daemon's connection closes: time for it to be started again.
 pub const CREDIT_AFTER_EXIT: Duration = Duration::from_secs(2);
 
+/// A daemon that ended more often than this within [`EXITS_WINDOW`] gets no more credit for it.
+const EXITS_FORGIVEN: usize = 5;
+const EXITS_WINDOW: Duration = Duration::from_secs(60);
+
 /// Gates close so much before the lease ends: kernel timers run late (4 to 16 ms were measured).
 pub const GATE_MARGIN: Duration = Duration::from_millis(10);
 
@@ -28,6 +32,8 @@ pub struct Guard {
     floors_seen_at: u64,
     next_beat: Moment,
     credit: Option<Credit>,
+    /// When the daemon ended lately.
+    exits: Vec<Now>,
     permits: BTreeMap<GroupId, Permit>,
     told: Told,
     /// Gates were opened up to here; opened again when the lease has grown.
@@ -101,6 +107,7 @@ impl Guard {
             floors_seen_at: 0,
             next_beat: now.moment(),
             credit: None,
+            exits: Vec::new(),
             permits: BTreeMap::new(),
             told: Told::default(),
             opened_until: Moment(0),
@@ -123,7 +130,7 @@ impl Guard {
             },
             GuardInput::Wanted(wanted) => self.want(now, *wanted, &mut actions),
             GuardInput::Credit => self.credit_for(now, self.lease_length()),
-            GuardInput::DaemonGone => self.credit_for(now, CREDIT_AFTER_EXIT),
+            GuardInput::DaemonGone => self.daemon_gone(now),
             GuardInput::Tick => {}
         }
         self.settle(now, &mut actions);
@@ -142,6 +149,16 @@ impl Guard {
             .filter(|permit| permit.gate == Gate::Closed)
             .map(|permit| permit.from);
         margins.chain(lease_end).chain([self.next_beat]).min()
+    }
+
+    /// The daemon has some time to come back, but one that ends again and again decides nothing.
+    fn daemon_gone(&mut self, now: Now) {
+        self.exits
+            .retain(|&exit| now.elapsed_slow(exit) < EXITS_WINDOW);
+        self.exits.push(now);
+        if self.exits.len() <= EXITS_FORGIVEN {
+            self.credit_for(now, CREDIT_AFTER_EXIT);
+        }
     }
 
     /// How long the lease runs from now; zero: none.

@@ -535,10 +535,4 @@ impl Node {
     pub(super) fn own_report(&self) -> Option<&Report> {
         self.reported.as_ref()
     }
-
-    /// Groups this node may run now, by the guard's word.
-    #[must_use]
-    pub fn permitted(&self) -> impl Iterator<Item = &GroupId> {
-        self.groups.permits().keys()
-    }
 }

@@ -5,7 +5,6 @@ use crate::document::{Document, Goal, Placement};
 use crate::group::{ActionId, ActionIds, GroupRun, Orders, ResourceFact, Want};
 use crate::guard::Hold;
 use crate::ids::{Epoch, GroupId, MemberId, ResourceId, Version};
-use crate::reason::Reason;
 use crate::report::GroupReport;
 use crate::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -270,11 +269,7 @@ fn margin(document: &Document, group: &GroupId, placement: &Placement) -> Durati
         .groups
         .get(group)
         .is_some_and(|config| config.ungated);
-    let silent_holder = matches!(
-        placement.reason,
-        Reason::NodeDown { .. } | Reason::NodeRebooted { .. }
-    );
-    if ungated && silent_holder {
+    if ungated && placement.abrupt {
         document.config.timing.ungated_margin
     } else {
         Duration::ZERO

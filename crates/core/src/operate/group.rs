@@ -43,6 +43,7 @@ impl Desk<'_> {
             group: group.clone(),
             to,
             reason: Self::by_operator("group start"),
+            abrupt: self.draft.abrupt(group, to),
         });
         let start = order::list(&order::start_order(&self.document.config.groups[group]));
         Ok(Accepted::new(
@@ -364,6 +365,7 @@ impl Desk<'_> {
             group: group.clone(),
             to: holder,
             reason: Self::by_operator("group clear"),
+            abrupt: false,
         })
     }
 }

@@ -17,6 +17,8 @@ pub enum Change {
         group: GroupId,
         to: MemberId,
         reason: Reason,
+        /// The holder before it is not known to have stopped it.
+        abrupt: bool,
     },
     /// Nobody is holder any more; ends a move.
     Release {
@@ -118,8 +120,16 @@ impl Change {
     /// Makes the change. A change of a group or member that the document does not have does nothing.
     pub fn apply(&self, document: &mut Document) {
         match self {
-            Self::SetHolder { group, to, reason } => {
+            Self::SetHolder {
+                group,
+                to,
+                reason,
+                abrupt,
+            } => {
                 set_holder(document, group, Some(*to), reason);
+                if let Some(placement) = document.groups.get_mut(group) {
+                    placement.abrupt = *abrupt;
+                }
             }
             Self::Release { group, reason } => set_holder(document, group, None, reason),
             Self::SetGoal {
@@ -273,7 +283,9 @@ impl Change {
     pub fn text(&self, config: &Cluster) -> String {
         let name = |node: &MemberId| config.name_of(*node);
         match self {
-            Self::SetHolder { group, to, reason } => {
+            Self::SetHolder {
+                group, to, reason, ..
+            } => {
                 format!("{group} is given to {}: {}", name(to), reason.text(config))
             }
             Self::Release { group, reason } => {

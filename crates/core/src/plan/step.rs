@@ -283,10 +283,12 @@ pub(super) fn give(
     to: MemberId,
     reason: Reason,
 ) -> Verdict {
+    let abrupt = draft.abrupt(group, to);
     draft.change(Change::SetHolder {
         group: group.clone(),
         to,
         reason: reason.clone(),
+        abrupt,
     });
     Verdict::Moves {
         from,

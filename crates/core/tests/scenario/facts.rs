@@ -24,7 +24,13 @@ impl World {
                 let to = self.member(name)?;
                 let group = self.group(group);
                 let reason = Reason::FirstStart;
-                Change::SetHolder { group, to, reason }.apply(&mut self.document);
+                let given = Change::SetHolder {
+                    group,
+                    to,
+                    reason,
+                    abrupt: false,
+                };
+                given.apply(&mut self.document);
                 self.document.version.index += 1;
                 self.obey();
             }

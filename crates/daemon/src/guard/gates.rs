@@ -126,8 +126,11 @@ impl Gates {
         Ok(())
     }
 
-    /// Closes the group's gates and kills its processes. Returns what could not be done.
-    pub fn cut(&mut self, group: &GroupId) -> Result<(), String> {
+    /// Closes the group's gates.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn close(&mut self, group: &GroupId) -> Result<(), String> {
         let Some(setup) = self.groups.get(group) else {
             return Ok(());
         };
@@ -136,20 +139,39 @@ impl Gates {
             .iter()
             .map(|&(address, _)| address)
             .collect();
-        {
-            let mut permitted = self
-                .permitted
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            permitted.retain(|address, _| !addresses.contains(address));
+        let mut permitted = self
+            .permitted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        permitted.retain(|address, _| !addresses.contains(address));
+        drop(permitted);
+        if addresses.is_empty() {
+            return Ok(());
         }
-        let mut closed = Ok(());
-        if let Some(gate) = &mut self.gate
-            && !addresses.is_empty()
-        {
-            closed = gate.revoke(&addresses).map_err(|error| error.to_string());
+        let Some(gate) = &mut self.gate else {
+            return Ok(());
+        };
+        if gate.revoke(&addresses).is_ok() {
+            return Ok(());
         }
-        let killed = kill(&setup.cgroup);
+        // Flushed by somebody, most likely: put back, it is closed.
+        self.mend().map_err(|error| error.to_string())?;
+        match &mut self.gate {
+            Some(gate) => gate.revoke(&addresses).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the group's gates and kills its processes.
+    ///
+    /// # Errors
+    /// Something of it could not be done; the text says what.
+    pub fn cut(&mut self, group: &GroupId) -> Result<(), String> {
+        let closed = self.close(group);
+        let killed = self
+            .groups
+            .get(group)
+            .map_or(Ok(()), |setup| kill(&setup.cgroup));
         closed.and(killed)
     }
 

@@ -4,7 +4,7 @@ use super::gates::Gates;
 use super::paths::Paths;
 use super::protocol::{FromGuard, KIND, Setup, ToGuard};
 use hotpair_core::guard::{Guard, GuardAction, GuardIdentity, GuardInput, Promises};
-use hotpair_core::ids::Incarnation;
+use hotpair_core::ids::{GroupId, Incarnation};
 use hotpair_core::time::Now;
 use hotpair_host::clock;
 use hotpair_host::durable::{Format, Slots};
@@ -308,14 +308,23 @@ impl Process {
             GuardAction::Open { group, until } => {
                 let opened = self.gates.open(&group, decided, until);
                 let broken = opened.is_err();
-                if let Err(error) = opened
-                    && !self.gate_broken
-                {
-                    self.alarm(format!("the gate of {group} cannot be opened: {error}"));
+                if let Err(error) = opened {
+                    if !self.gate_broken {
+                        self.alarm(format!("the gate of {group} cannot be opened: {error}"));
+                    }
+                    self.close(&group);
                 }
                 self.gate_broken = broken;
             }
             GuardAction::Event(event) => self.tell(&FromGuard::Event(event)),
+        }
+    }
+
+    /// A gate that could not be set to its deadline may have an older one, or none: it must be shut.
+    fn close(&mut self, group: &GroupId) {
+        if let Err(error) = self.gates.close(group) {
+            eprintln!("guard: the gate of {group} cannot be closed ({error}): ending");
+            std::process::exit(4);
         }
     }
 
