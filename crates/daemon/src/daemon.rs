@@ -701,8 +701,12 @@ impl Daemon {
         let Some(since) = self.leaving else { return };
         let me = self.keys.member;
         let free = self.node.document().is_none_or(|document| {
-            document.held_by(me).next().is_none()
-                && document.members.get(&me).is_none_or(|member| member.left)
+            // Without a witness the survivor needs this node's word that it votes no more.
+            let needed = document.config.witness.is_none()
+                && document.voters.all().len() > 1
+                && document.voters.contains(me);
+            let left = document.members.get(&me).is_none_or(|member| member.left);
+            left && !needed && document.held_by(me).next().is_none()
         });
         if free || since.elapsed() >= LEAVE_LIMIT {
             self.log(Level::Message, "the daemon ends");

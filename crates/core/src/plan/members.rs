@@ -54,7 +54,12 @@ fn voters(draft: &mut Draft<'_>) {
         draft.change(Change::FinishVoters);
         return;
     }
-    let next = draft.document.config.voters();
+    let mut next = draft.document.config.voters();
+    // Without a witness those that left in good order would leave no majority behind.
+    if draft.document.config.witness.is_none() {
+        let members = &draft.document.members;
+        next.retain(|voter| !members.get(voter).is_some_and(|member| member.left));
+    }
     if next == draft.document.voters.now || next.is_empty() {
         return;
     }
