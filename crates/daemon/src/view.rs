@@ -100,8 +100,16 @@ fn guarantee(document: &Document) -> (&'static str, String) {
         },
         _ => format!("{votes} votes: a majority decides"),
     };
+    let reason = match &document.voters.next {
+        Some(_) => format!("{reason}; {VOTES_CHANGE}"),
+        None => reason,
+    };
     ("single-active", reason)
 }
+
+/// Said while a joint change of voters goes on.
+const VOTES_CHANGE: &str =
+    "the votes are being changed: until that is done, a majority of the votes before must agree too";
 
 fn presence(status: &Status, member: MemberId) -> &'static str {
     match status.members.get(&member).map(|member| member.presence) {

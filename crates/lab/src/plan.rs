@@ -16,7 +16,7 @@ pub const VIRTUAL_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 50);
 pub const APP_PORT: u16 = 8077;
 
 /// Ends well once the group runs and may be taken over.
-const PROTECTED: &str = "hotpair status --json >/run/hotpair/status.json && grep -q '\"state\": *\"running\"' /run/hotpair/status.json && grep -q '\"pinned\": *null' /run/hotpair/status.json";
+const PROTECTED: &str = "hotpair status --json >/run/hotpair/status.json && grep -q '\"state\": *\"running\"' /run/hotpair/status.json && grep -q '\"pinned\": *null' /run/hotpair/status.json && ! grep -q 'votes are being changed' /run/hotpair/status.json";
 
 /// Timing profile of the practice cluster, handed to `hotpair init`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

@@ -151,6 +151,7 @@ fn well(status: &StatusView) -> bool {
         here && g.pinned.is_none() && g.nodes.iter().all(|n| n.fit)
     };
     status.leader.is_some()
+        && !status.cluster.guarantee_reason.contains("being changed")
         && status.nodes.iter().all(|n| n.state == "online")
         && status.witness.iter().all(|w| w.state == "online")
         && status.groups.iter().all(running)

@@ -272,6 +272,7 @@ pub fn runs_on(group: &GroupView, node: &str) -> bool {
 pub fn all_well(status: &StatusView) -> bool {
     let alone = status.witness.is_none() && status.nodes.len() == 2;
     status.leader.is_some()
+        && !status.cluster.guarantee_reason.contains("being changed")
         && status.nodes.iter().all(|n| n.state == "online")
         && status.witness.iter().all(|w| w.state == "online")
         && status.groups.iter().flat_map(|g| &g.nodes).all(|n| n.fit)
