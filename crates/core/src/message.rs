@@ -93,9 +93,11 @@ pub enum Message {
         term: Term,
         version: Version,
     },
+    /// `held`: the document the voter keeps, so that one that forgot is not counted.
     VoteReply {
         term: Term,
         granted: bool,
+        held: Version,
     },
     /// The leader of `term` asks to keep this document.
     Offer {

@@ -297,6 +297,7 @@ impl Agreement {
         let own = Message::VoteReply {
             term: self.state.term,
             granted: true,
+            held: self.version(),
         };
         self.write(vec![(self.me, own)], actions);
     }
@@ -461,10 +462,20 @@ impl Agreement {
                     self.count_votes(actions);
                 }
             }
-            Message::VoteReply { term, granted } => {
+            Message::VoteReply {
+                term,
+                granted,
+                held,
+            } => {
                 self.adopt(term, now, actions);
+                let forgot = self
+                    .state
+                    .floors
+                    .get(&from)
+                    .is_some_and(|&floor| held < floor);
                 if let Role::Standing { granted: set } = &mut self.role
                     && granted
+                    && !forgot
                     && term == self.state.term
                 {
                     set.insert(from);
@@ -500,7 +511,8 @@ impl Agreement {
             .newest()
             .map_or(Duration::ZERO, |document| document.config.timing.down());
         let leaderless = !self.leads() && now.since(self.leader_heard) >= down - down / 8;
-        let granted = leaderless && term > self.state.term && version >= self.version();
+        let recent = version >= self.version() || planted(Fault::VoteForOlderDocument);
+        let granted = leaderless && term > self.state.term && recent;
         let reply = Message::PreVoteReply {
             term: self.state.term,
             granted,
@@ -530,6 +542,7 @@ impl Agreement {
         let reply = Message::VoteReply {
             term: self.state.term,
             granted,
+            held: self.version(),
         };
         self.answer_when_durable(from, reply, actions);
     }
@@ -721,5 +734,87 @@ mod tests {
         assert_eq!(agreement.longest_lease(), Duration::ZERO);
         agreement.persisted(Moment::default(), PersistId(1), &mut actions);
         assert_eq!(agreement.longest_lease(), Timing::wan().lease);
+    }
+}
+
+#[cfg(test)]
+mod votes {
+    use super::*;
+    use crate::config::{Cluster, Flapping, Node, Timing, WithoutWitness};
+    use crate::ids::ClusterId;
+
+    const ME: MemberId = MemberId(1);
+
+    fn document() -> Document {
+        let node = |number: u8| {
+            let name = format!("node{number}");
+            (
+                MemberId(number),
+                Node {
+                    name,
+                    description: String::new(),
+                },
+            )
+        };
+        Document::first(Cluster {
+            name: "test".into(),
+            id: ClusterId(1),
+            timing: Timing::standard(),
+            nodes: (1..=3).map(node).collect(),
+            witness: None,
+            without_witness: WithoutWitness::Wait,
+            links: Vec::new(),
+            groups: BTreeMap::new(),
+            flapping: Flapping::default(),
+        })
+    }
+
+    /// Stands for term 2, its own vote durable; member 2 was seen to keep version 1.1.
+    fn candidate() -> Agreement {
+        let state = Durable {
+            term: Term(1),
+            document: Some(Arc::new(document())),
+            floors: BTreeMap::from([(MemberId(2), Version::new(1, 1))]),
+            ..Durable::default()
+        };
+        let mut candidate = Agreement::restore(ME, state, 7, Moment(0));
+        let late = Moment(10_000_000);
+        let mut actions = Vec::new();
+        candidate.tick(late, &mut actions);
+        let yes = Message::PreVoteReply {
+            term: Term(1),
+            granted: true,
+        };
+        candidate.receive(late, MemberId(3), yes, &mut actions);
+        let written = candidate.last_write;
+        candidate.persisted(late, written, &mut actions);
+        candidate
+    }
+
+    fn vote(held: Version) -> Message {
+        Message::VoteReply {
+            term: Term(2),
+            granted: true,
+            held,
+        }
+    }
+
+    #[test]
+    fn vote_of_a_voter_that_forgot_its_document_is_not_counted() {
+        let mut candidate = candidate();
+        candidate.receive(Moment(0), MemberId(2), vote(Version::ZERO), &mut Vec::new());
+        assert!(!candidate.leads());
+    }
+
+    #[test]
+    fn votes_of_a_majority_make_a_leader() {
+        let mut candidate = candidate();
+        candidate.receive(
+            Moment(0),
+            MemberId(2),
+            vote(Version::new(1, 1)),
+            &mut Vec::new(),
+        );
+        assert!(candidate.leads());
     }
 }
