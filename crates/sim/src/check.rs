@@ -1,7 +1,7 @@
 //! What must hold, whatever happens: checked outside the code under test.
 
 use hotpair_core::document::Document;
-use hotpair_core::ids::{MemberId, Term, Version};
+use hotpair_core::ids::{Epoch, GroupId, MemberId, Term, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -24,6 +24,10 @@ pub enum Rule {
     CommittedIsKept,
     /// What is said to be committed is on the disks of a majority.
     CommittedIsDurable,
+    /// A node may run a group only by a document that is known to be committed.
+    StartOnCommitted,
+    /// A group is taken over within the time its timing promises.
+    TakenOver,
     /// Epochs and revisions only rise.
     OnlyForward,
     /// One leader in a term.
@@ -61,6 +65,17 @@ impl Ledger {
     #[must_use]
     pub fn knows_committed(&self, version: Version) -> bool {
         version == Version::ZERO || self.committed.contains(&version)
+    }
+
+    /// Does a document known to be committed make `member` the holder of `group` in `epoch`?
+    #[must_use]
+    pub fn gave(&self, member: MemberId, group: &GroupId, epoch: Epoch) -> bool {
+        self.committed.iter().rev().any(|version| {
+            self.documents
+                .get(version)
+                .and_then(|document| document.groups.get(group))
+                .is_some_and(|it| it.holder == Some(member) && it.epoch == epoch)
+        })
     }
 
     /// A member keeps `document`, having kept `before`.

@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, Spoil};
 use crate::host::{PartState, Spoiled};
-use crate::world::{Event, Storm, World, note};
+use crate::world::{Event, Lane, Storm, World, note};
 use hotpair_core::guard::GuardInput;
 
 /// The hardware watchdog of a host with ungated groups: it is reset when its guard did nothing for
@@ -279,6 +279,10 @@ impl World {
         for row in &mut self.cut_until {
             row.fill(0);
         }
+        for row in &mut self.lanes {
+            row.fill(Lane::default());
+        }
+        self.slow_cut_us.fill(0);
         let base = &mut self.machines.network;
         base.loss_ppm = base.loss_ppm.min(1_000);
         for host in 0..self.hosts.len() {

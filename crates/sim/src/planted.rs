@@ -1,16 +1,39 @@
 //! Deliberate bugs of the core, each of which the simulator must catch within a stated number of seeds.
+//!
+//! Random faults seldom make the moment a bug needs. So each bug has a schedule: cluster, roles and
+//! order of events are scripted, their moments, delays and clock rates come from the seed. The
+//! checkers are those of every other run, and without the bug the same seeds break nothing.
+
+mod documents;
+mod leases;
+mod pins;
+mod stage;
 
 use crate::check::Rule;
-use crate::run::Plan;
+use crate::rng::Rng;
+use crate::run::{Outcome, heal, watch};
+use crate::world::World;
 use hotpair_core::fault::{Fault, plant};
+use stage::{Played, Setting, Stage, setting};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A bug, and within how many seeds it must be caught.
-#[derive(Clone, Copy, Debug)]
+/// A bug, and how it is caught.
+#[derive(Clone, Copy)]
 pub struct Case {
     pub fault: Fault,
+    /// So many seeds must be enough to catch it.
     pub within: u64,
+    /// Why it breaks no promise, if so: then no seed may catch it.
+    pub harmless: Option<&'static str>,
+    schedule: Schedule,
+}
+
+/// A script: the cluster it needs, and what happens.
+#[derive(Clone, Copy)]
+struct Schedule {
+    set: fn(&mut Rng) -> Setting,
+    play: fn(&mut Stage) -> Played,
 }
 
 /// How a bug was caught.
@@ -22,38 +45,162 @@ pub struct Catch {
     pub tried: u64,
 }
 
-const fn case(fault: Fault, within: u64) -> Case {
-    Case { fault, within }
+/// What came of one seed of a schedule.
+pub struct Play {
+    pub outcome: Outcome,
+    /// Everything the script waits for came about.
+    pub complete: bool,
 }
 
-/// Every planted fault with the number of seeds that must be enough to catch it.
+const fn case(
+    fault: Fault,
+    within: u64,
+    set: fn(&mut Rng) -> Setting,
+    play: fn(&mut Stage) -> Played,
+) -> Case {
+    let schedule = Schedule { set, play };
+    Case {
+        fault,
+        within,
+        harmless: None,
+        schedule,
+    }
+}
+
+const fn harmless(case: Case, why: &'static str) -> Case {
+    Case {
+        harmless: Some(why),
+        ..case
+    }
+}
+
+fn pair(rng: &mut Rng) -> Setting {
+    setting(rng, 2, true)
+}
+
+fn three(rng: &mut Rng) -> Setting {
+    setting(rng, 3, false)
+}
+
+fn four(rng: &mut Rng) -> Setting {
+    setting(rng, 4, false)
+}
+
+/// The holder's clock is slow, those of the others fast, and the lease is long: the drift margin is
+/// worth a tenth of a second.
+fn drifting(rng: &mut Rng) -> Setting {
+    let mut setting = pair(rng);
+    let timing = &mut setting.cluster.timing;
+    timing.lease = timing.heartbeat * 100;
+    let slow = rng.index(2);
+    for (host, ppm) in setting.machines.raw_ppm.iter_mut().enumerate() {
+        *ppm = if host == slow { -10_000 } else { 10_000 };
+    }
+    setting
+}
+
+/// The group has effects that no gate stops.
+fn ungated(rng: &mut Rng) -> Setting {
+    let mut setting = pair(rng);
+    for group in setting.cluster.groups.values_mut() {
+        group.ungated = true;
+    }
+    setting
+}
+
+/// Every planted fault with its schedule and the number of seeds that must be enough to catch it.
 pub const CASES: [Case; 26] = [
-    case(Fault::StartWithoutCheck, 20),
-    case(Fault::NoSilenceAfterHostRestart, 2000),
-    case(Fault::LeaseFromReceipt, 2000),
-    case(Fault::NoDriftMargin, 2000),
-    case(Fault::GrantToOlderVersion, 2000),
-    case(Fault::CheckUncommitted, 2000),
-    case(Fault::CheckIgnoresHeld, 2000),
-    case(Fault::CommitEarlierTerm, 2000),
-    case(Fault::AnswerBeforeDurable, 20),
-    case(Fault::GuardForgetsPromises, 2000),
-    case(Fault::RunTakenForBoot, 2000),
-    case(Fault::AckOfEarlierBoot, 2000),
-    case(Fault::SingleStepVoters, 2000),
-    case(Fault::FinishVotersUnchecked, 2000),
-    case(Fault::UnpinWithoutHolder, 2000),
-    case(Fault::TakeOverPinned, 2000),
-    case(Fault::VoteTwice, 2000),
-    case(Fault::VoteForOlderDocument, 2000),
-    case(Fault::AcceptEarlierTerm, 2000),
-    case(Fault::ShowBeforeCut, 2000),
-    case(Fault::PermitOutlivesLease, 2000),
-    case(Fault::PermitAcrossEpochs, 2000),
-    case(Fault::BeatWithoutCredit, 2000),
-    case(Fault::AskWithoutAnswers, 2000),
-    case(Fault::StaleStopMoves, 2000),
-    case(Fault::HalfIsMajority, 2000),
+    case(Fault::StartWithoutCheck, 20, pair, leases::isolated_holder),
+    case(
+        Fault::NoSilenceAfterHostRestart,
+        20,
+        pair,
+        leases::voter_reboots,
+    ),
+    case(Fault::LeaseFromReceipt, 20, pair, leases::late_answers),
+    case(Fault::NoDriftMargin, 20, drifting, leases::isolated_holder),
+    case(
+        Fault::GrantToOlderVersion,
+        20,
+        pair,
+        leases::old_holder_heard_again,
+    ),
+    case(Fault::CheckUncommitted, 20, pair, leases::late_acceptance),
+    case(
+        Fault::CheckIgnoresHeld,
+        20,
+        pair,
+        leases::voter_without_the_document,
+    ),
+    case(Fault::CommitEarlierTerm, 20, pair, documents::figure_eight),
+    case(Fault::AnswerBeforeDurable, 20, pair, documents::slow_disks),
+    case(
+        Fault::GuardForgetsPromises,
+        20,
+        pair,
+        leases::voter_guard_restarts,
+    ),
+    case(
+        Fault::RunTakenForBoot,
+        20,
+        pair,
+        leases::voter_guard_restarts,
+    ),
+    case(
+        Fault::AckOfEarlierBoot,
+        20,
+        pair,
+        leases::answers_to_an_earlier_boot,
+    ),
+    case(
+        Fault::SingleStepVoters,
+        20,
+        pair,
+        documents::old_and_new_witness,
+    ),
+    case(
+        Fault::FinishVotersUnchecked,
+        20,
+        pair,
+        documents::lease_of_the_old_voters,
+    ),
+    case(
+        Fault::UnpinWithoutHolder,
+        20,
+        pair,
+        pins::armed_behind_its_back,
+    ),
+    case(
+        Fault::TakeOverPinned,
+        20,
+        pair,
+        pins::pinned_by_a_silent_witness,
+    ),
+    case(Fault::VoteTwice, 20, three, documents::two_candidates),
+    case(
+        Fault::VoteForOlderDocument,
+        20,
+        pair,
+        documents::candidate_behind,
+    ),
+    case(
+        Fault::AcceptEarlierTerm,
+        20,
+        pair,
+        documents::offer_of_a_deposed_leader,
+    ),
+    case(Fault::ShowBeforeCut, 20, pair, leases::slow_cut),
+    case(
+        Fault::PermitOutlivesLease,
+        20,
+        ungated,
+        leases::isolated_holder,
+    ),
+    case(Fault::PermitAcrossEpochs, 20, three, leases::away_and_back),
+    case(Fault::BeatWithoutCredit, 20, pair, leases::hung_daemon),
+    case(Fault::AskWithoutAnswers, 20, pair, leases::deaf_holder),
+    case(Fault::StaleStopMoves, 20, pair, pins::stale_report),
+    case(Fault::HalfIsMajority, 20, four, leases::half_of_the_voters),
 ];
 
 /// There is no planted fault of this number.
@@ -74,7 +221,26 @@ pub fn plant_number(number: Option<usize>) -> Result<(), NoSuchFault> {
     Ok(())
 }
 
-/// Runs seeds from `from` on with the bug planted, in `jobs` threads, until one of them catches it.
+impl Case {
+    /// Plays the schedule with `seed`, keeping at most `trace` lines; with the bug if it is planted
+    /// in this thread.
+    #[must_use]
+    pub fn play(&self, seed: u64, trace: usize) -> Play {
+        let mut rng = Rng::new(seed, 5);
+        let Setting { cluster, machines } = (self.schedule.set)(&mut rng);
+        let world = World::new(&cluster, &machines, seed);
+        let mut complete = false;
+        let outcome = watch(world, trace, |world| {
+            let played =
+                Stage::open(world, rng).and_then(|mut stage| (self.schedule.play)(&mut stage));
+            complete = played.is_some();
+            heal(world);
+        });
+        Play { outcome, complete }
+    }
+}
+
+/// Plays seeds from `from` on with the bug planted, in `jobs` threads, until one of them catches it.
 #[must_use]
 pub fn hunt(case: &Case, from: u64, jobs: usize) -> Option<Catch> {
     let next = AtomicU64::new(from);
@@ -89,7 +255,7 @@ pub fn hunt(case: &Case, from: u64, jobs: usize) -> Option<Catch> {
                     if seed >= end.load(Ordering::Relaxed) {
                         return;
                     }
-                    let Some(violation) = Plan::draw(seed).run(0).violation else {
+                    let Some(violation) = case.play(seed, 0).outcome.violation else {
                         continue;
                     };
                     end.fetch_min(seed, Ordering::Relaxed);

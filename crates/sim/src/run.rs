@@ -58,22 +58,8 @@ impl Plan {
     /// Runs it, keeping at most `trace` lines of trace.
     #[must_use]
     pub fn run(&self, trace: usize) -> Outcome {
-        quiet_panics();
-        let mut world = World::new(&self.cluster, &self.machines, self.seed);
-        if trace > 0 {
-            world.keep_trace(trace);
-        }
-        let run = catch_unwind(AssertUnwindSafe(|| self.play(&mut world)));
-        if run.is_err() {
-            let text = LAST_PANIC.with_borrow(Clone::clone);
-            world.violated(Rule::Panic, text);
-        }
-        Outcome {
-            violation: world.violation.take(),
-            simulated_us: world.now_us,
-            events: world.events,
-            trace: world.trace.take().unwrap_or_default().into(),
-        }
+        let world = World::new(&self.cluster, &self.machines, self.seed);
+        watch(world, trace, |world| self.play(world))
     }
 
     fn play(&self, world: &mut World) {
@@ -81,35 +67,7 @@ impl Plan {
             world.queue.push(*at, Event::Fault(fault.clone()));
         }
         world.run_until(self.phase_us);
-        world.heal();
-        world
-            .queue
-            .push(world.now_us + SECOND, Event::Operator(Errand::Repair));
-        self.demand_liveness(world);
-    }
-
-    fn demand_liveness(&self, world: &mut World) {
-        let deadline = world.now_us + HEALING_US;
-        let mut good = 0;
-        world.run_for(SECOND);
-        while world.violation.is_none() {
-            world.run_for(SECOND / 4);
-            let trouble = unsettled(world);
-            good = if trouble.is_none() { good + 1 } else { 0 };
-            if good >= 4 {
-                break;
-            }
-            if let Some(trouble) = trouble
-                && world.now_us > deadline
-            {
-                world.violated(Rule::Liveness, trouble);
-            }
-        }
-        if world.violation.is_none()
-            && let Some(text) = world.unanswered()
-        {
-            world.violated(Rule::ActionsEnd, text);
-        }
+        heal(world);
     }
 
     /// A plan with fewer faults that breaks the same promise; at most `tries` runs are spent.
@@ -141,6 +99,58 @@ impl Plan {
             }
             chunk = chunk.div_ceil(2);
         }
+    }
+}
+
+/// Runs `play` in `world`, keeping at most `trace` lines of trace. A panic of the core is a finding.
+pub(crate) fn watch(mut world: World, trace: usize, play: impl FnOnce(&mut World)) -> Outcome {
+    quiet_panics();
+    if trace > 0 {
+        world.keep_trace(trace);
+    }
+    let run = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
+    if run.is_err() {
+        let text = LAST_PANIC.with_borrow(Clone::clone);
+        world.violated(Rule::Panic, text);
+    }
+    Outcome {
+        violation: world.violation.take(),
+        simulated_us: world.now_us,
+        events: world.events,
+        trace: world.trace.take().unwrap_or_default().into(),
+    }
+}
+
+/// Heals everything and demands that everything runs again.
+pub(crate) fn heal(world: &mut World) {
+    world.heal();
+    world
+        .queue
+        .push(world.now_us + SECOND, Event::Operator(Errand::Repair));
+    demand_liveness(world);
+}
+
+fn demand_liveness(world: &mut World) {
+    let deadline = world.now_us + HEALING_US;
+    let mut good = 0;
+    world.run_for(SECOND);
+    while world.violation.is_none() {
+        world.run_for(SECOND / 4);
+        let trouble = unsettled(world);
+        good = if trouble.is_none() { good + 1 } else { 0 };
+        if good >= 4 {
+            break;
+        }
+        if let Some(trouble) = trouble
+            && world.now_us > deadline
+        {
+            world.violated(Rule::Liveness, trouble);
+        }
+    }
+    if world.violation.is_none()
+        && let Some(text) = world.unanswered()
+    {
+        world.violated(Rule::ActionsEnd, text);
     }
 }
 

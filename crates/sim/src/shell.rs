@@ -6,10 +6,11 @@ use crate::fault::Trigger;
 use crate::host::{Gate, PartState};
 use crate::world::{Event, World, note};
 use hotpair_core::group::ResourceFact;
-use hotpair_core::guard::{GuardAction, GuardInput, Wanted};
-use hotpair_core::ids::{MemberId, Version};
+use hotpair_core::guard::{GuardAction, GuardEvent, GuardInput, Wanted};
+use hotpair_core::ids::{Epoch, GroupId, MemberId, Version};
 use hotpair_core::message::{Datagram, Message};
 use hotpair_core::node::{Action, Durable, HostAction, Input, PersistId, What};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Steps a host may make without time passing, and in a second; far above what a healthy member
@@ -32,8 +33,9 @@ impl World {
         let actions = guard.step(now, input);
         it.guard.stepped_at = now_us;
         self.count_step(host);
+        let mut busy_us = 0;
         for action in actions {
-            self.do_for_guard(host, action);
+            self.do_for_guard(host, action, &mut busy_us);
         }
         let it = &mut self.hosts[host];
         let Some(guard) = &it.guard.it else { return };
@@ -169,7 +171,8 @@ impl World {
         }
     }
 
-    fn do_for_guard(&mut self, host: usize, action: GuardAction) {
+    /// What stands before it has taken `busy_us`.
+    fn do_for_guard(&mut self, host: usize, action: GuardAction, busy_us: &mut u64) {
         match action {
             GuardAction::Send { to, datagram } => {
                 self.hosts[host].load.datagrams += 1;
@@ -178,11 +181,19 @@ impl World {
                 {
                     note!(self, "m{} idle beat {} to {to}", host + 1, beat.seq);
                 }
-                self.send_datagram(host, to, datagram);
+                self.send_datagram(host, to, datagram, *busy_us);
             }
             GuardAction::SavePromises => {
                 let it = &mut self.hosts[host];
                 it.promises = it.guard.it.as_ref().map(|guard| guard.promises().clone());
+            }
+            GuardAction::Cut { group } if self.slow_cut_us[host] > 0 => {
+                *busy_us += self.slow_cut_us[host];
+                let power = self.hosts[host].power;
+                self.queue.push(
+                    self.now_us + *busy_us,
+                    Event::LateCut { host, power, group },
+                );
             }
             GuardAction::Cut { group } => self.cut(host, &group),
             GuardAction::Open { group, until } => {
@@ -190,7 +201,12 @@ impl World {
                 let gate = until.map_or(Gate::UntilCut, |left| Gate::Until(now.plus(left)));
                 self.open(host, &group, gate);
             }
-            GuardAction::Event(event) => self.tell_node(host, Input::Guard(event)),
+            GuardAction::Event(event) => {
+                if let GuardEvent::Permits(permits) = &event {
+                    self.check_permits(host, permits);
+                }
+                self.tell_node(host, Input::Guard(event));
+            }
         }
     }
 
@@ -221,6 +237,20 @@ impl World {
                 self.power_cut(host, 2_000_000);
             }
             Action::Host(HostAction::StopHotpair) => self.stop_hotpair(host, 3_000_000),
+        }
+    }
+
+    /// A permit rests on a document that is known to be committed.
+    fn check_permits(&mut self, host: usize, permits: &BTreeMap<GroupId, Epoch>) {
+        let unfounded = permits
+            .iter()
+            .find(|(group, epoch)| !self.ledger.gave(member(host), group, **epoch));
+        if let Some((group, epoch)) = unfounded {
+            let text = format!(
+                "m{} has a permit for {group} in epoch {epoch}, which no document known to be committed gives it",
+                host + 1
+            );
+            self.violated(Rule::StartOnCommitted, text);
         }
     }
 

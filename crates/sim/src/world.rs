@@ -61,6 +61,12 @@ pub enum Event {
         host: usize,
         life: u64,
     },
+    /// The cutting of a group, begun a while ago, ends.
+    LateCut {
+        host: usize,
+        power: u64,
+        group: GroupId,
+    },
     /// Work on a resource ends.
     Worked {
         host: usize,
@@ -115,6 +121,10 @@ pub struct World {
     pub desk: crate::operator::Desk,
     /// `cut_until[from][to]`
     pub cut_until: Vec<Vec<u64>>,
+    /// `lanes[from][to]`: what a schedule does to one direction between two hosts.
+    pub lanes: Vec<Vec<Lane>>,
+    /// How long the cutting of a group takes on each host, in microseconds.
+    pub slow_cut_us: Vec<u64>,
     pub storm: Storm,
     pub waiting: Vec<(Trigger, u64, Fault)>,
     /// The resources that are active may have changed since the last check.
@@ -124,6 +134,21 @@ pub struct World {
     trace_lines: usize,
     pub events: u64,
     pub groups: Vec<GroupId>,
+}
+
+/// One direction between two hosts, for heartbeats and for messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lane {
+    pub datagrams: Way,
+    pub messages: Way,
+}
+
+/// How one kind of packet fares in a lane.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way {
+    pub cut: bool,
+    /// Added to the usual delay, in microseconds.
+    pub more_us: u64,
 }
 
 /// Extra trouble in the whole network.
@@ -163,6 +188,8 @@ impl World {
             violation: None,
             desk: crate::operator::Desk::default(),
             cut_until: vec![vec![0; machines.hosts]; machines.hosts],
+            lanes: vec![vec![Lane::default(); machines.hosts]; machines.hosts],
+            slow_cut_us: vec![0; machines.hosts],
             storm: Storm::default(),
             waiting: Vec::new(),
             touched: false,
@@ -273,6 +300,11 @@ impl World {
             Event::Written { host, power } => self.written(host, power),
             Event::Credit { host, life } => self.credit(host, life),
             Event::Detect { host, life } => self.detect(host, life),
+            Event::LateCut { host, power, group } => {
+                if self.hosts[host].power == power {
+                    self.cut(host, &group);
+                }
+            }
             Event::Worked {
                 host,
                 power,
@@ -362,9 +394,18 @@ impl World {
     }
 
     /// A packet leaves `from` for `to`: how long it is under way, once for each copy that arrives.
-    fn ways(&mut self, from: usize, to: usize) -> [Option<u64>; 2] {
+    fn ways(&mut self, from: usize, to: usize, message: bool) -> [Option<u64>; 2] {
         let now = self.now_us;
         if to >= self.hosts.len() || self.cut_until[from][to] > now {
+            return [None, None];
+        }
+        let lane = self.lanes[from][to];
+        let lane = if message {
+            lane.messages
+        } else {
+            lane.datagrams
+        };
+        if lane.cut {
             return [None, None];
         }
         let Network {
@@ -382,11 +423,11 @@ impl World {
             return [None, None];
         }
         let late = late_ppm + storm.late_ppm;
-        let first = self.way(delay_us, late);
+        let first = self.way(delay_us, late) + lane.more_us;
         let second = self
             .rng
             .chance(repeat_ppm)
-            .then(|| self.way(delay_us, late * 2));
+            .then(|| self.way(delay_us, late * 2) + lane.more_us);
         [Some(first), second]
     }
 
@@ -403,9 +444,17 @@ impl World {
         }
     }
 
-    pub(crate) fn send_datagram(&mut self, from: usize, to: MemberId, datagram: Datagram) {
+    /// It leaves `after_us` from now.
+    pub(crate) fn send_datagram(
+        &mut self,
+        from: usize,
+        to: MemberId,
+        datagram: Datagram,
+        after_us: u64,
+    ) {
         let to = host_of(to);
-        let [first, second] = self.ways(from, to);
+        let ways = self.ways(from, to, false);
+        let [first, second] = ways.map(|way| way.map(|way| way + after_us));
         if let Some(way) = second {
             let copy = datagram.clone();
             self.queue
@@ -419,7 +468,7 @@ impl World {
 
     pub(crate) fn send_message(&mut self, from: usize, to: MemberId, message: Message) {
         let (to, from_id) = (host_of(to), member(from));
-        let [first, second] = self.ways(from, to);
+        let [first, second] = self.ways(from, to, true);
         if let Some(way) = second {
             let message = message.clone();
             self.queue.push(

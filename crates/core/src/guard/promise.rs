@@ -160,10 +160,11 @@ impl Promises {
         }
         self.made.retain(|_, promise| promise.runs(now));
         let others = self.made.iter().filter(|(member, _)| **member != to);
-        others
-            .map(|(_, promise)| promise.version)
-            .min()
-            .map_or(voter.held, |oldest| oldest.min(voter.held))
+        let oldest = others.map(|(_, promise)| promise.version).min();
+        if planted(Fault::CheckIgnoresHeld) {
+            return oldest.unwrap_or(Version::new(u64::MAX, 0));
+        }
+        oldest.map_or(voter.held, |oldest| oldest.min(voter.held))
     }
 }
 

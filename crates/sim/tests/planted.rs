@@ -1,0 +1,45 @@
+//! Every planted fault is caught by its schedule, and only the fault is to blame.
+
+use hotpair_core::fault::plant;
+use hotpair_sim::planted::{CASES, hunt};
+
+#[test]
+fn every_planted_fault_is_caught_within_its_seeds() {
+    for case in &CASES {
+        let caught = hunt(case, 1, 1);
+        match case.harmless {
+            None => assert!(
+                caught.is_some(),
+                "{:?} was not caught within {} seeds",
+                case.fault,
+                case.within
+            ),
+            Some(_) => assert!(
+                caught.is_none(),
+                "{:?} is said to be harmless, but broke a promise: {caught:?}",
+                case.fault
+            ),
+        }
+    }
+}
+
+#[test]
+fn schedules_of_the_planted_faults_break_nothing_without_them() {
+    plant(None);
+    for case in &CASES {
+        for seed in 1..=case.within {
+            let play = case.play(seed, 0);
+            assert_eq!(
+                play.outcome.violation, None,
+                "schedule of {:?}, seed {seed}",
+                case.fault
+            );
+        }
+    }
+}
+
+#[test]
+fn at_least_twenty_planted_faults_break_a_promise() {
+    let harmful = CASES.iter().filter(|case| case.harmless.is_none()).count();
+    assert!(harmful >= 20, "{harmful}");
+}
