@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use hotpair_core::guard::{GuardEvent, Promises, Wanted};
+use hotpair_core::message::{self, Datagram};
+use hotpair_core::node::Durable;
 use hotpair_wire::codec::{decode, encode};
 use hotpair_wire::token::{Refusal, StoredToken, Ticket};
 use libfuzzer_sys::fuzz_target;
@@ -27,6 +30,12 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(data: &[
 
 fuzz_target!(|data: &[u8]| {
     check::<Message>(data);
+    check::<Datagram>(data);
+    check::<message::Message>(data);
+    check::<Durable>(data);
+    check::<Promises>(data);
+    check::<Wanted>(data);
+    check::<GuardEvent>(data);
     check::<Ticket>(data);
     check::<StoredToken>(data);
     check::<Refusal>(data);
