@@ -108,6 +108,26 @@ impl Cluster {
         said.out
     }
 
+    /// Runs `hotpair` on a host again until it ends well, as where a leader is just coming back.
+    pub fn insist(&self, host: &str, words: &[&str]) {
+        let what = format!("hotpair {words:?} on {host}");
+        self.wait_for(&what, || self.tried(host, words).code == Some(0));
+    }
+
+    /// Adds a group and has it run on a node.
+    pub fn add(&self, host: &str, name: &str, text: &str, on: &str) {
+        self.reconfigure(host, |all| all + text);
+        let status = self.until(host, "it running", |s| {
+            s.groups
+                .iter()
+                .any(|g| g.name == name && g.state == "running")
+        });
+        if !runs_on(group(&status, name), on) {
+            self.hotpair(host, &["group", "switch", name, "--to", on]);
+        }
+        self.runs(on, name, on);
+    }
+
     /// Runs `hotpair` on a host, which must refuse with this exit code; what it says about it.
     pub fn refused(&self, host: &str, words: &[&str], code: i32) -> String {
         let said = self.tried(host, words);

@@ -42,8 +42,7 @@ fn nothing_moves_when_nodes_lose_each_other_and_both_see_the_witness() {
         return;
     };
     let second = one_more("second", 51, &["node2", "node1"]);
-    cluster.reconfigure("node1", |text| text + &second);
-    cluster.runs("node1", "second", "node2");
+    cluster.add("node1", "second", &second, "node2");
     let watches = [50, 51].map(|last| cluster.watch_address([10, 77, 1, last].into()));
     cluster.fault("node1", Fault::CutPeers);
     pass(4000);

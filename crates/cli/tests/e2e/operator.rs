@@ -108,7 +108,7 @@ fn disarmed_cluster_serves_on_and_arming_it_touches_nothing() {
     cluster.until("node1", "everybody online", |s| {
         s.disarmed && s.leader.is_some() && s.nodes.iter().all(|n| n.state == "online")
     });
-    cluster.hotpair("node1", &["arm"]);
+    cluster.insist("node1", &["arm"]);
     cluster.settled("node1");
     assert_eq!(cluster.app("node1"), app);
     watch.unnoticed();
@@ -129,7 +129,7 @@ fn disarmed_cluster_does_not_take_over() {
     cluster.until("node2", "everybody online", |s| {
         s.leader.is_some() && s.nodes.iter().all(|n| n.state == "online")
     });
-    cluster.hotpair("node2", &["arm"]);
+    cluster.insist("node2", &["arm"]);
     cluster.until("node2", "the group running", |s| {
         let view = group(s, PRACTICE);
         runs_on(view, "node1") || runs_on(view, "node2")
@@ -160,7 +160,11 @@ fn changes_of_the_configuration_are_not_noticed() {
     let watch = cluster.watch();
     let app = cluster.app("node1");
     cluster.reconfigure("node1", |text| {
-        let fast = text.replacen("name = \"lab\"\n", "name = \"lab\"\nprofile = \"fast\"\n", 1);
+        let fast = text.replacen(
+            "name = \"lab\"\n",
+            "name = \"lab\"\nprofile = \"fast\"\n",
+            1,
+        );
         assert_ne!(fast, text, "no name in the configuration shown");
         fast
     });
@@ -180,8 +184,7 @@ fn changes_of_the_configuration_are_not_noticed() {
         links().any(|l| l.name == "direct" && l.state == "up") && all_well(s)
     });
     let second = one_more("second", 51, &["node2", "node1"]);
-    cluster.reconfigure("node2", |text| text + &second);
-    cluster.runs("node1", "second", "node2");
+    cluster.add("node2", "second", &second, "node2");
     assert_eq!(cluster.app("node1"), app);
     watch.unnoticed();
     // The new numbers hold, and so does the new link.
