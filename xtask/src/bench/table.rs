@@ -7,6 +7,10 @@ use hotpair_lab::Profile;
 use serde::Serialize;
 use std::fmt;
 
+/// Where nothing may be noticed: a client that shares two loaded cores with everybody else misses
+/// answers for so long now and then, with nothing failing.
+const NOISE_MS: f64 = 50.0;
+
 /// Everything one `cargo xtask bench` found.
 #[derive(Default, Serialize)]
 pub struct Report {
@@ -31,7 +35,7 @@ pub struct Figures {
     pub row: &'static str,
     pub title: &'static str,
     pub profile: &'static str,
-    /// Longest median outage; 0: none at all.
+    /// Longest median outage; 0: none at all, and nothing moved.
     pub target_ms: f64,
     pub samples: Vec<Sample>,
     /// Runs that could not be judged, and why.
@@ -60,7 +64,8 @@ impl Figures {
         let unanimous = self.samples.iter().all(|s| s.double_answer_ms == 0);
         let outages = self.outages();
         let reached = if self.target_ms == 0.0 {
-            outages.last().is_some_and(|&longest| longest == 0.0)
+            outages.last().is_some_and(|&longest| longest <= NOISE_MS)
+                && self.samples.iter().all(|s| !s.moved)
         } else {
             median(&outages).is_some_and(|median| median <= self.target_ms)
         };
