@@ -7,7 +7,7 @@ setup:
 	@scripts/setup
 
 build: setup
-	cargo build --release --bin hotpair
+	cargo build --release --package hotpair
 
 # A two-node cluster with witness, application and client on this machine; a power cut; the takeover.
 demo: build

@@ -57,7 +57,7 @@ impl Client {
     pub fn call(&mut self, call: Call, limit: Option<Duration>) -> Result<Reply, CallError> {
         self.send(call)?;
         self.stream.get_ref().set_read_timeout(limit)?;
-        self.next()
+        self.next_reply()
     }
 
     fn send(&mut self, call: Call) -> Result<(), CallError> {
@@ -74,7 +74,7 @@ impl Client {
     ///
     /// # Errors
     /// The daemon hung up, or its line cannot be read.
-    pub fn next(&mut self) -> Result<Reply, CallError> {
+    pub fn next_reply(&mut self) -> Result<Reply, CallError> {
         let mut line = Vec::new();
         let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
         let read = self

@@ -180,7 +180,7 @@ fn summary(daemon: &Daemon, before: u64, after: u64) -> String {
         (Some(before), Some(after)) => {
             let parts: Vec<String> = hotpair_config::diff(&before, &after)
                 .into_iter()
-                .map(|change| change.text)
+                .map(|change| change.to_string())
                 .collect();
             parts.join("; ")
         }

@@ -16,7 +16,7 @@ use crate::transport::{Dialer, Listeners, Net, Target, Transport};
 use hotpair_api::Reply;
 use hotpair_core::document::Document;
 use hotpair_core::group::ResourceFact;
-use hotpair_core::ids::{HostBoot, Incarnation, MemberId, Version};
+use hotpair_core::ids::{GroupId, HostBoot, Incarnation, MemberId, Version};
 use hotpair_core::node::{
     Action, Durable, Event, HostAction, Identity, Input, Level, Node, PersistId, What,
 };
@@ -320,12 +320,7 @@ impl Daemon {
                     }
                 }
                 Action::Resource(action) => {
-                    let first = self
-                        .node
-                        .document()
-                        .and_then(|document| document.groups.get(&action.group).cloned());
-                    let probe =
-                        first.is_some_and(|placement| placement.reason == Reason::FirstStart);
+                    let probe = self.probes(&action.group);
                     self.executor.act(action, probe);
                 }
                 Action::Answer { id, outcome } => self.answered(id, outcome),
@@ -333,6 +328,21 @@ impl Daemon {
                 Action::Host(action) => self.host_action(action),
             }
         }
+    }
+
+    /// Is somebody outside the cluster asked for the group's addresses before they are taken? Where
+    /// the node before may not have started, or long ago; not on a takeover or a switchover, which
+    /// the guarantee makes safe and the question would only make slow.
+    fn probes(&self, group: &GroupId) -> bool {
+        let placement = self
+            .node
+            .document()
+            .and_then(|document| document.groups.get(group));
+        placement.is_some_and(|placement| match &placement.reason {
+            Reason::FirstStart | Reason::StartFailed { .. } => true,
+            Reason::Operator { request } => !request.starts_with("group switch"),
+            _ => false,
+        })
     }
 
     /// The final action of a group that could run nowhere.

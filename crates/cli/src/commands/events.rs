@@ -48,7 +48,7 @@ pub fn run(session: &Session, args: &EventsArgs) -> Outcome {
             Reply::Refused(text) => return Err(crate::failure::Failure::refused(text)),
             other => return Err(unexpected(&other)),
         }
-        reply = match client.next() {
+        reply = match client.next_reply() {
             Ok(next) => next,
             Err(hotpair_api::client::CallError::Closed) => {
                 eprintln!("the daemon has ended");

@@ -85,6 +85,9 @@ pub(super) struct Part {
     /// In maintenance, by itself or with its group.
     pub maintained: bool,
     pub look: Option<Look>,
+    /// What it is by the configuration, and what it was started as.
+    pub kind: Option<ResourceKind>,
+    pub started_as: Option<ResourceKind>,
     /// Epoch of its start.
     pub epoch: Epoch,
     /// A restart in place stops it first.
@@ -122,6 +125,21 @@ impl Look {
     }
 }
 
+fn starts_alike(a: &ResourceKind, b: &ResourceKind) -> bool {
+    match (a, b) {
+        (ResourceKind::Address(a), ResourceKind::Address(b)) => {
+            (a.address, a.prefix, &a.nics, &a.nics_on) == (b.address, b.prefix, &b.nics, &b.nics_on)
+        }
+        (ResourceKind::Program(a), ResourceKind::Program(b)) => {
+            (&a.start, &a.environment) == (&b.start, &b.environment)
+        }
+        (ResourceKind::Service(a), ResourceKind::Service(b)) => {
+            (&a.command, &a.environment) == (&b.command, &b.environment)
+        }
+        _ => false,
+    }
+}
+
 /// Time after which a detector has counted all its tries.
 fn longest(detector: &Detector) -> Duration {
     detector
@@ -131,6 +149,26 @@ fn longest(detector: &Detector) -> Duration {
 }
 
 impl Part {
+    /// Takes over its present definition. What runs and was started as something else has to be
+    /// started anew; detectors, limits and the ways to stop it or to ask for its status change live.
+    pub(super) fn define(&mut self, kind: &ResourceKind) {
+        if self.kind.as_ref() != Some(kind) {
+            self.kind = Some(kind.clone());
+        }
+        if self.is_up() && self.started_as.is_none() {
+            // Adopted: an earlier run of the daemon started it by this definition.
+            self.started_as.clone_from(&self.kind);
+        }
+    }
+
+    /// Runs as something else than its definition says now?
+    pub(super) fn outdated(&self) -> bool {
+        match (&self.started_as, &self.kind) {
+            (Some(started), Some(kind)) => self.is_up() && !starts_alike(started, kind),
+            _ => false,
+        }
+    }
+
     pub(super) fn new() -> Self {
         Self {
             phase: Phase::Stopped,
@@ -138,6 +176,8 @@ impl Part {
             configured: false,
             maintained: false,
             look: None,
+            kind: None,
+            started_as: None,
             epoch: Epoch(0),
             cycle: false,
             restarting: false,
@@ -217,6 +257,7 @@ impl Part {
     }
 
     fn stopped(&mut self) {
+        self.started_as = None;
         self.phase = Phase::Stopped;
         self.cycle = false;
         self.seen = false;
@@ -362,6 +403,7 @@ impl Part {
     }
 
     pub(super) fn starting(&mut self, id: ActionId, epoch: Epoch) {
+        self.started_as.clone_from(&self.kind);
         self.forget_check();
         self.phase = Phase::Starting { id, exited: None };
         self.epoch = epoch;

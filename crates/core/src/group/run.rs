@@ -151,6 +151,7 @@ impl GroupRun {
                 part.requires.clone_from(&resource.requires);
                 part.requires.retain(|id| known.contains_key(id));
                 part.look = Look::of(resource);
+                part.define(&resource.kind);
             }
             let maintained = orders.maintenance || orders.maintenance_resources.contains(id);
             if part.maintained && !maintained && shall_run && part.configured {
@@ -160,6 +161,10 @@ impl GroupRun {
             if maintained || !shall_run || !part.configured {
                 part.cycle = false;
                 part.restarting = false;
+            } else if part.outdated() && !part.cycle {
+                part.cycle = true;
+                part.restarting = true;
+                part.detail = "its configuration has changed".into();
             }
         }
     }

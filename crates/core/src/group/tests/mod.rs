@@ -1,5 +1,6 @@
 //! A rig that drives one group by names: `settle` answers with lines such as `start db`.
 
+mod changing;
 mod failing;
 mod maintaining;
 mod random;
