@@ -188,11 +188,7 @@ impl Soak {
 }
 
 /// The running cluster, or a new one.
-fn ready<'a>(
-    program: &Program,
-    profile: Profile,
-    bed: &'a mut Option<Bed>,
-) -> Result<&'a mut Bed> {
+fn ready<'a>(program: &Program, profile: Profile, bed: &'a mut Option<Bed>) -> Result<&'a mut Bed> {
     let present = match bed.take() {
         Some(bed) => bed,
         None => Bed::up(program, profile)?,
@@ -212,7 +208,8 @@ fn build() -> Result<PathBuf> {
     if !built.success() {
         bail!("hotpair does not build");
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let path = root.join(target).join("release/hotpair");
     path.canonicalize()
         .with_context(|| format!("no program {}", path.display()))

@@ -26,9 +26,9 @@ pub use fitness::{Fitness, Obstacle};
 pub use verdict::{Stay, Verdict, WaitFor};
 pub use what_if::{Fault, what_if};
 
-use crate::fault::{Fault as Bug, planted};
 use crate::config::{Cluster, Group};
 use crate::document::{Document, Membership, Placement};
+use crate::fault::{Fault as Bug, planted};
 use crate::ids::{GroupId, HostBoot, MemberId, ResourceId};
 use crate::reason::Reason;
 use crate::report::{GroupReport, GroupState, Report};

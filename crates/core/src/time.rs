@@ -22,7 +22,9 @@ pub struct Now {
 }
 
 /// A moment of a host's CLOCK_MONOTONIC_RAW in microseconds: what deadlines are given in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash,
+)]
 pub struct Moment(pub u64);
 
 impl Now {

@@ -108,8 +108,7 @@ fn guarantee(document: &Document) -> (&'static str, String) {
 }
 
 /// Said while a joint change of voters goes on.
-const VOTES_CHANGE: &str =
-    "the votes are being changed: until that is done, a majority of the votes before must agree too";
+const VOTES_CHANGE: &str = "the votes are being changed: until that is done, a majority of the votes before must agree too";
 
 fn presence(status: &Status, member: MemberId) -> &'static str {
     match status.members.get(&member).map(|member| member.presence) {

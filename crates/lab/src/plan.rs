@@ -256,7 +256,11 @@ impl Plan {
                 "witness",
                 &["hotpair", "witness", "run"],
             ));
-            plan.patiently("node1", &["hotpair", "token", "--witness"], Some("witness-token"));
+            plan.patiently(
+                "node1",
+                &["hotpair", "token", "--witness"],
+                Some("witness-token"),
+            );
             let join = [
                 "hotpair",
                 "witness",

@@ -47,7 +47,9 @@ pub struct Durable {
 }
 
 /// A write of [`Durable`]; later writes have greater numbers and replace earlier ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash,
+)]
 pub struct PersistId(pub u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
