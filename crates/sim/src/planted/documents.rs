@@ -122,31 +122,30 @@ pub(super) fn offer_of_a_deposed_leader(stage: &mut Stage) -> Played {
     (voted_for(stage, third).is_some()).then_some(())
 }
 
-/// Replaces the witness, and waits until the new one runs.
-fn replace_witness(stage: &mut Stage) -> Option<usize> {
-    let spare = stage.world.hosts.len() - 1;
-    stage.ask(stage.b, Operator::ReplaceWitness);
-    stage.until(5 * SECOND, |world| world.hosts[spare].on)?;
-    Some(spare)
+/// Has `host` a document by which `voter` votes?
+fn votes(stage: &mut Stage, host: usize, voter: usize) -> Played {
+    stage.until(5 * SECOND, |world| {
+        let document = world.hosts[host].document.as_ref();
+        document.is_some_and(|document| document.voters.contains(member(voter)))
+    })
 }
 
-/// The witness is replaced, and just then the holder is left with the old witness alone, the leader
-/// with the new one.
+/// The witness is replaced. Of the new voters the leader tells only the new witness, and then is left
+/// with that one, the holder with the old one.
 pub(super) fn old_and_new_witness(stage: &mut Stage) -> Played {
     let (a, b, old) = (stage.a, stage.b, stage.third());
+    let new = stage.world.hosts.len() - 1;
     stage.cut(a, b, true);
+    stage.cut(a, new, true);
+    stage.cut(old, new, true);
     stage.wait(stage.lease_us + 2 * stage.beat_us);
-    let new = replace_witness(stage)?;
-    for one in [a, old] {
-        stage.cut(one, new, true);
-    }
+    stage.ask(b, Operator::ReplaceWitness);
+    votes(stage, b, new)?;
     stage.lane(b, old).messages.cut = true;
-    stage.until(5 * SECOND, |world| {
-        let document = world.hosts[b].document.as_ref();
-        document.is_some_and(|document| document.voters.contains(member(new)))
-    })?;
+    votes(stage, new, new)?;
+    stage.pause(stage.beat_us);
     stage.cut(b, old, true);
-    stage.wait(3 * stage.lease_us);
+    stage.wait(4 * stage.lease_us);
     Some(())
 }
 
@@ -158,8 +157,10 @@ pub(super) fn lease_of_the_old_voters(stage: &mut Stage) -> Played {
     stage.cut(a, b, true);
     stage.wait(stage.lease_us + 2 * stage.beat_us);
     stage.lane(b, old).messages.more_us = 2 * stage.lease_us;
-    let new = replace_witness(stage)?;
+    let new = stage.world.hosts.len() - 1;
     stage.cut(a, new, true);
+    stage.ask(b, Operator::ReplaceWitness);
+    stage.until(5 * SECOND, |world| world.hosts[new].on)?;
     stage.until(stage.lease_us, |world| {
         let document = world.hosts[a].document.as_ref();
         document.is_some_and(|document| document.config.members().contains(&member(new)))

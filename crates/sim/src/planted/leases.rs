@@ -2,6 +2,7 @@
 
 use super::stage::{MS, Played, SECOND, Stage};
 use crate::fault::Fault;
+use hotpair_core::ids::Version;
 
 /// The holder is cut off from everybody; the leader has it down long before its lease ends.
 pub(super) fn isolated_holder(stage: &mut Stage) -> Played {
@@ -33,7 +34,22 @@ pub(super) fn voter_guard_restarts(stage: &mut Stage) -> Played {
     third_forgets(stage, |stage, third| stage.world.kill_guard(third, MS))
 }
 
-/// Answers to the holder take half a lease; then it is cut off, and the last ones reach it late.
+/// The third voter alone hears the holder, whose guard restarts; then nobody hears it.
+pub(super) fn holder_guard_restarts(stage: &mut Stage) -> Played {
+    let (a, b) = (stage.a, stage.b);
+    stage.cut(a, b, true);
+    stage.wait(stage.lease_us + 2 * stage.beat_us);
+    stage.pause(stage.beat_us);
+    let for_us = stage.rng.range(MS, stage.beat_us);
+    stage.world.kill_guard(a, for_us);
+    stage.wait(for_us);
+    stage.pause(2 * stage.beat_us);
+    stage.isolate(a, true);
+    stage.wait(2 * stage.lease_us + SECOND);
+    Some(())
+}
+
+/// Answers to the holder take a third of a lease; then it is cut off, and the last ones reach it late.
 pub(super) fn late_answers(stage: &mut Stage) -> Played {
     let (a, late) = (stage.a, stage.lease_us / 3);
     for voter in stage.others(a) {
@@ -74,7 +90,7 @@ pub(super) fn late_acceptance(stage: &mut Stage) -> Played {
 pub(super) fn voter_without_the_document(stage: &mut Stage) -> Played {
     let (a, b, third) = (stage.a, stage.b, stage.third());
     let beat = stage.beat_us;
-    let for_us = 17 * beat + stage.rng.range(0, beat / 2);
+    let for_us = 16 * beat + stage.rng.range(0, beat / 2);
     stage.fault(Fault::StuckDisk {
         host: third,
         for_us,
@@ -113,7 +129,11 @@ pub(super) fn answers_to_an_earlier_boot(stage: &mut Stage) -> Played {
     for other in stage.others(a) {
         stage.cut_outward(a, other);
     }
-    stage.wait(stage.down_us);
+    // It still hears that its document is committed, and nothing newer.
+    stage.until(stage.down_us, |world| {
+        let wanted = world.hosts[a].wanted.as_ref();
+        wanted.is_some_and(|wanted| wanted.committed > Version::ZERO)
+    })?;
     stage.lane(b, a).datagrams.cut = true;
     stage.cut_messages(a, b, true);
     stage.cut_messages(a, third, true);
@@ -140,6 +160,9 @@ pub(super) fn slow_cut(stage: &mut Stage) -> Played {
 pub(super) fn away_and_back(stage: &mut Stage) -> Played {
     let (a, leader) = (stage.a, stage.b);
     let between = stage.third();
+    stage.touch(leader);
+    stage.wait(SECOND / 5);
+    stage.settle()?;
     stage.isolate(a, true);
     let holder = crate::cluster::member(between);
     stage.until_placed(leader, stage.lease_us, |it| it.holder == Some(holder))?;
@@ -150,11 +173,11 @@ pub(super) fn away_and_back(stage: &mut Stage) -> Played {
     stage.cut(leader, between, true);
     stage.cut(a, leader, false);
     stage.lane(leader, a).messages.cut = true;
-    stage.cut(a, between, false);
-    stage.cut_messages(a, between, true);
     let holder = crate::cluster::member(a);
     stage.until_placed(leader, stage.lease_us, |it| it.holder == Some(holder))?;
     stage.lane(leader, a).messages.cut = false;
+    stage.cut(a, between, false);
+    stage.cut_messages(a, between, true);
     stage.wait(3 * stage.lease_us);
     Some(())
 }
