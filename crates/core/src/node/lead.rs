@@ -18,6 +18,10 @@ use std::time::Duration;
 const PLAN_EVERY: Duration = Duration::from_millis(250);
 /// Requests kept while a document is under way; more are refused.
 const WAITING: usize = 64;
+/// A request passed on is repeated this often: the connection to a new leader may not be there yet.
+const ASK_EVERY: Duration = Duration::from_millis(300);
+/// Requests of other members remembered, so that none is carried out twice.
+const REMEMBERED: usize = 256;
 /// A request that has not been decided by then is answered as undecided.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
@@ -32,10 +36,25 @@ pub(super) struct Lead {
     waiting: VecDeque<Waiting>,
     /// Answered once this version is committed.
     committing: Vec<(Version, Origin, String)>,
-    /// Passed on to the leader: its number there, and ours.
-    passed_on: BTreeMap<u64, (u64, Moment)>,
+    /// Passed on to the leader, by the number it knows them by.
+    passed_on: BTreeMap<u64, PassedOn>,
     next_number: u64,
+    /// Requests of other members, newest last, with the answers given: they are asked again until
+    /// they are answered, and must be carried out once.
+    heard: VecDeque<(MemberId, u64, Option<Outcome>)>,
     led_since: Moment,
+}
+
+/// A request on its way to the leader.
+#[derive(Clone, Debug, Hash)]
+struct PassedOn {
+    /// Number the asking operator knows it by.
+    id: u64,
+    leader: MemberId,
+    request: Request,
+    dry_run: bool,
+    until: Moment,
+    again: Moment,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -121,19 +140,84 @@ impl Lead {
 
     /// The leader's answer to a request this member passed on.
     pub fn answered(&mut self, number: u64, outcome: Outcome, actions: &mut Vec<Action>) {
-        if let Some((id, _)) = self.passed_on.remove(&number) {
-            actions.push(Action::Answer { id, outcome });
+        if let Some(passed) = self.passed_on.remove(&number) {
+            actions.push(Action::Answer {
+                id: passed.id,
+                outcome,
+            });
         }
     }
 
-    pub fn expire(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let late = self.passed_on.extract_if(.., |_, (_, until)| now >= *until);
-        for (_, (id, _)) in late {
+    /// Asks again, or gives up: nothing more is known when the leader changes or does not answer.
+    pub fn pursue(&mut self, now: Moment, leader: Option<MemberId>, actions: &mut Vec<Action>) {
+        let lost = self.passed_on.extract_if(.., |_, passed| {
+            now >= passed.until || leader.is_some_and(|leader| leader != passed.leader)
+        });
+        for (_, passed) in lost {
+            let text = "the leader did not answer: look at `hotpair status` before asking again";
             actions.push(Action::Answer {
-                id,
-                outcome: Outcome::Undecided("the leader did not answer within 10 s: look at `hotpair status` before asking again".into(),
-                ),
+                id: passed.id,
+                outcome: Outcome::Undecided(text.into()),
             });
+        }
+        for (&number, passed) in &mut self.passed_on {
+            if now >= passed.again {
+                passed.again = now.plus(ASK_EVERY);
+                actions.push(passed.ask(number));
+            }
+        }
+    }
+
+    /// Is it a request that was heard before? An answer that was given is given again.
+    fn heard_before(&mut self, from: MemberId, id: u64, actions: &mut Vec<Action>) -> bool {
+        let before = self
+            .heard
+            .iter()
+            .find(|(member, number, _)| (*member, *number) == (from, id));
+        if let Some((_, _, answer)) = before {
+            actions.extend(answer.clone().map(|outcome| Action::Send {
+                to: from,
+                message: Message::Answer { id, outcome },
+            }));
+            return true;
+        }
+        self.heard.push_back((from, id, None));
+        if self.heard.len() > REMEMBERED {
+            self.heard.pop_front();
+        }
+        false
+    }
+
+    /// Remembers the answers among `actions`.
+    pub fn remember_answers(&mut self, actions: &[Action]) {
+        for action in actions {
+            let Action::Send {
+                to,
+                message: Message::Answer { id, outcome },
+            } = action
+            else {
+                continue;
+            };
+            let asked = self
+                .heard
+                .iter_mut()
+                .find(|(member, number, _)| (member, number) == (to, id));
+            if let Some((_, _, answer)) = asked {
+                *answer = Some(outcome.clone());
+            }
+        }
+    }
+}
+
+impl PassedOn {
+    fn ask(&self, number: u64) -> Action {
+        Action::Send {
+            to: self.leader,
+            message: Message::Ask {
+                id: number,
+                request: Box::new(self.request.clone()),
+                dry_run: self.dry_run,
+            },
         }
     }
 }
@@ -149,6 +233,11 @@ impl Node {
         actions: &mut Vec<Action>,
     ) {
         let origin = Origin { member: from, id };
+        if let Some(from) = from
+            && self.lead.heard_before(from, id, actions)
+        {
+            return;
+        }
         if self.agreement.leads() {
             if self.lead.waiting.len() >= WAITING {
                 actions.push(origin.refuse("too many requests are waiting: try again in a moment"));
@@ -162,20 +251,24 @@ impl Node {
                 until,
             });
         } else if let (Some(leader), None) = (self.agreement.leader(), from) {
+            // Numbers must not be used again by a later run of this daemon.
+            let number = self
+                .id
+                .incarnation
+                .0
+                .wrapping_mul(1 << 16)
+                .wrapping_add(self.lead.next_number);
             self.lead.next_number += 1;
-            let number = self.lead.next_number;
-            self.lead
-                .passed_on
-                .insert(number, (id, now.plus(REQUEST_LIMIT)));
-            let message = Message::Ask {
-                id: number,
-                request: Box::new(request),
+            let passed = PassedOn {
+                id,
+                leader,
+                request,
                 dry_run,
+                until: now.plus(REQUEST_LIMIT),
+                again: now.plus(ASK_EVERY),
             };
-            actions.push(Action::Send {
-                to: leader,
-                message,
-            });
+            actions.push(passed.ask(number));
+            self.lead.passed_on.insert(number, passed);
         } else if let (Request::NodeIsDown { node }, None) = (&request, from) {
             self.seize(now, origin, *node, dry_run, actions);
         } else {
@@ -369,7 +462,8 @@ impl Node {
     }
 
     pub(super) fn expire_requests(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        self.lead.expire(now, actions);
+        let leader = self.agreement.leader();
+        self.lead.pursue(now, leader, actions);
     }
 }
 

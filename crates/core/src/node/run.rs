@@ -95,6 +95,7 @@ impl Node {
         );
         self.record(at, input, &mut actions);
         self.settle(at, &mut actions);
+        self.lead.remember_answers(&actions);
         actions
     }
 

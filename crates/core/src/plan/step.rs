@@ -6,7 +6,7 @@ use crate::config::{Failback, StartMode, Takeover};
 use crate::document::{Failure, Goal, Move, Pin, PinReason};
 use crate::ids::{GroupId, MemberId};
 use crate::reason::Reason;
-use crate::report::GroupState;
+use crate::report::{GroupState, Report};
 
 pub(super) fn plan(draft: &mut Draft<'_>, group: &GroupId) -> Verdict {
     let placement = draft.placement(group).into_owned();
@@ -68,12 +68,21 @@ fn first_start(draft: &mut Draft<'_>, group: &GroupId) -> Verdict {
     }
     let best = candidate(draft, group, None);
     let config = draft.group(group);
-    let patient = draft.view.deciding_for < config_delay(draft);
-    let better = config
+    let early = draft.view.deciding_for < config_delay(draft);
+    let preferred: Vec<MemberId> = config
         .nodes
         .iter()
-        .take_while(|&&node| Some(node) != best)
-        .any(|&node| draft.fitness(group, node).may_pass());
+        .copied()
+        .take_while(|&node| Some(node) != best)
+        .filter(|&node| draft.fitness(group, node).may_pass())
+        .collect();
+    let better = !preferred.is_empty();
+    // One that is there and has not acted on this document yet will say in a moment whether it is fit.
+    let about_to_report = |&node: &MemberId| {
+        let behind = |report: &Report| report.version < draft.view.document.version;
+        draft.online(node) && draft.report(node).is_some_and(behind)
+    };
+    let patient = early || preferred.iter().any(about_to_report);
     match best {
         Some(to) if !(patient && better) => give(draft, group, None, to, Reason::FirstStart),
         node if patient && better => waits(WaitFor::FirstStartDelay { node }),
