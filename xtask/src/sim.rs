@@ -221,7 +221,7 @@ impl Sim {
         let (mut caught, mut wrong) = (0, 0);
         for (number, case) in planted::CASES.iter().enumerate() {
             let catch = planted::hunt(case, self.from, self.jobs());
-            let (good, words) = verdict(case, catch);
+            let (good, words) = verdict(case, catch, planted::without(case, self.from));
             caught += u32::from(catch.is_some());
             wrong += u32::from(!good);
             println!("{number:>2} {:<26} {words}", format!("{:?}", case.fault));
@@ -239,8 +239,19 @@ impl Sim {
 }
 
 /// Is it as the case says, and in words.
-fn verdict(case: &planted::Case, catch: Option<planted::Catch>) -> (bool, String) {
+fn verdict(
+    case: &planted::Case,
+    catch: Option<planted::Catch>,
+    without: Option<planted::Catch>,
+) -> (bool, String) {
     let within = case.within;
+    if let Some(other) = without {
+        let words = format!(
+            "NOT TO BLAME: seed {} breaks {:?} without it",
+            other.seed, other.rule
+        );
+        return (false, words);
+    }
     match (catch, case.harmless) {
         (Some(catch), None) => {
             let words = format!(

@@ -263,6 +263,18 @@ impl Case {
     }
 }
 
+/// The first of the case's seeds from `from` on that breaks a promise without the bug: then the
+/// schedule finds something else. Removes what is planted in this thread.
+#[must_use]
+pub fn without(case: &Case, from: u64) -> Option<Catch> {
+    plant(None);
+    (from..from + case.within).find_map(|seed| {
+        let rule = case.play(seed, 0).outcome.violation?.rule;
+        let tried = seed - from + 1;
+        Some(Catch { seed, rule, tried })
+    })
+}
+
 /// Plays seeds from `from` on with the bug planted, in `jobs` threads, until one of them catches it.
 #[must_use]
 pub fn hunt(case: &Case, from: u64, jobs: usize) -> Option<Catch> {
