@@ -114,6 +114,8 @@ pub struct Load {
     pub steps: u64,
     pub at_us: u64,
     pub at_once: u64,
+    /// Inputs that waited for a process that was stuck.
+    pub backlog: u64,
 }
 
 impl<P, I> Default for Process<P, I> {

@@ -3,7 +3,7 @@
 use crate::check::Rule;
 use crate::cluster::member;
 use crate::fault::Trigger;
-use crate::host::{Gate, PartState};
+use crate::host::{Gate, Load, PartState};
 use crate::world::{Event, World, note};
 use hotpair_core::group::ResourceFact;
 use hotpair_core::guard::{GuardAction, GuardEvent, GuardInput, Wanted};
@@ -416,15 +416,27 @@ impl World {
         self.tell_node(host, Input::Persisted(id));
     }
 
-    fn count_step(&mut self, host: usize) {
-        let now_us = self.now_us;
+    /// What has come of this second so far.
+    fn load(&mut self, host: usize) -> &mut Load {
+        let second = self.now_us / 1_000_000;
         let load = &mut self.hosts[host].load;
-        if load.second != now_us / 1_000_000 {
-            *load = crate::host::Load {
-                second: now_us / 1_000_000,
-                ..Default::default()
+        if load.second != second {
+            *load = Load {
+                second,
+                ..Load::default()
             };
         }
+        load
+    }
+
+    /// A process goes on and finds `inputs` waiting: the steps for these are not its own doing.
+    pub(crate) fn expect_backlog(&mut self, host: usize, inputs: usize) {
+        self.load(host).backlog += inputs as u64;
+    }
+
+    fn count_step(&mut self, host: usize) {
+        let now_us = self.now_us;
+        let load = self.load(host);
         load.steps += 1;
         load.at_once = if load.at_us == now_us {
             load.at_once + 1
@@ -433,8 +445,8 @@ impl World {
         };
         load.at_us = now_us;
         let load = *load;
-        let too_much = load.at_once > STEPS_AT_ONCE
-            || load.steps > STEPS_PER_SECOND
+        let too_much = load.at_once > STEPS_AT_ONCE + load.backlog
+            || load.steps > STEPS_PER_SECOND + load.backlog
             || load.messages > MESSAGES_PER_SECOND
             || load.datagrams > STEPS_PER_SECOND;
         if too_much {

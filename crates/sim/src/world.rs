@@ -593,6 +593,8 @@ impl World {
             it.excused_until = now + u64::try_from(lease).unwrap_or(0) * 102 / 100;
         }
         self.touched = true;
+        let waiting = self.hosts[host].guard.inbox.len() + self.hosts[host].node.inbox.len();
+        self.expect_backlog(host, waiting);
         if !self.hosts[host].guard_stuck(now) && self.hosts[host].guard.it.is_some() {
             let tick_first = self.rng.percent(50);
             if tick_first {
