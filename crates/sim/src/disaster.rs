@@ -212,7 +212,8 @@ impl World {
 
     pub(crate) fn watchdog(&mut self, host: usize, power: u64) {
         let it = &self.hosts[host];
-        if !it.on || it.power != power || it.paused_until > self.now_us {
+        // The hardware does not wait for a paused host; only a stopped virtual machine stops its own.
+        if !it.on || it.power != power || it.clocks.stopped() {
             return;
         }
         let lives = it.guard.it.is_some() && it.guard.frozen_until <= self.now_us;
