@@ -346,6 +346,12 @@ impl World {
         for request in repairs(&document, self) {
             self.ask(at, request);
         }
+        // A leave whose answer was lost may have been decided: it is ended as usual, and started again.
+        let left = document.members.iter().filter(|(_, member)| member.left);
+        let left: Vec<usize> = left.map(|(&node, _)| cluster::host_of(node)).collect();
+        for node in left {
+            self.see_off(node, 0);
+        }
     }
 }
 
