@@ -193,3 +193,22 @@ fn changes_of_the_configuration_are_not_noticed() {
     cluster.runs("node2", PRACTICE, "node2");
     watch.safe();
 }
+
+#[test]
+fn changed_command_takes_effect_at_once_on_the_same_node() {
+    let Some(cluster) = Cluster::up("command") else {
+        return;
+    };
+    let before = cluster.app("node1");
+    cluster.reconfigure("node1", |text| {
+        let changed = text.replacen("\"--listen\",", "\"--as\", \"renamed\", \"--listen\",", 1);
+        assert_ne!(changed, text, "no command in the configuration shown");
+        changed
+    });
+    let find = "pgrep -af '[s]ample-app' || true";
+    cluster.wait_for("the application with its new arguments", || {
+        cluster.shell("node1", find).contains("--as renamed")
+    });
+    cluster.runs("node2", PRACTICE, "node1");
+    assert_ne!(cluster.app("node1"), before);
+}
