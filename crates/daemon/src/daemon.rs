@@ -491,7 +491,6 @@ impl Daemon {
             GuardNews::Said(FromGuard::Event(event)) => self.step(Input::Guard(event)),
             GuardNews::Said(FromGuard::Links(sights)) => self.sights = sights,
             GuardNews::Said(FromGuard::Alarm(text)) => self.log(Level::Error, &text),
-            GuardNews::Said(FromGuard::Cleared(text)) => self.log(Level::Cleared, &text),
             GuardNews::Lost => {
                 self.guard = None;
                 self.guard_lost = Some(tokio::time::Instant::now());

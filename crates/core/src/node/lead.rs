@@ -1,7 +1,7 @@
 //! What the leader does: plans, and carries out what operators ask for.
 
+use super::Action;
 use super::run::Node;
-use super::{Action, Input};
 use crate::document::Document;
 use crate::fault::{Fault, planted};
 use crate::ids::{MemberId, Version};
@@ -42,7 +42,6 @@ pub(super) struct Lead {
     /// Requests of other members, newest last, with the answers given: they are asked again until
     /// they are answered, and must be carried out once.
     heard: VecDeque<(MemberId, u64, Option<Outcome>)>,
-    led_since: Moment,
 }
 
 /// A request on its way to the leader.
@@ -108,7 +107,6 @@ impl Lead {
     }
 
     pub fn begin(&mut self, now: Moment) {
-        self.led_since = now;
         self.plan_due = now;
         self.dirty = true;
         self.cleared = Version::ZERO;
@@ -480,14 +478,5 @@ fn single_step(document: &Document, changes: &mut Vec<Change>) {
     if wants != document.voters.now {
         changes.push(Change::StartVoters { next: wants });
         changes.push(Change::FinishVoters);
-    }
-}
-
-/// Inputs that only carry time.
-impl Input {
-    /// Is it nothing but a deadline that has come?
-    #[must_use]
-    pub fn is_tick(&self) -> bool {
-        matches!(self, Self::Tick)
     }
 }

@@ -1,7 +1,7 @@
 //! Who is there: what was heard of each member, and for how long.
 
 use crate::document::Document;
-use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, Version};
+use crate::ids::{GroupId, HostBoot, MemberId};
 use crate::message::{Beat, Seen};
 use crate::plan::{MemberView, Presence};
 use crate::report::Report;
@@ -18,7 +18,6 @@ pub(super) struct Peers {
 #[derive(Clone, Debug, Hash)]
 struct Peer {
     boot: HostBoot,
-    run: Incarnation,
     /// Last sign of a member that can do its part: a beat that asks for a lease with a deciding
     /// daemon behind it; a witness's answer.
     heard: Moment,
@@ -27,7 +26,6 @@ struct Peer {
     failures: VecDeque<Moment>,
     report: Option<Report>,
     fit_since: BTreeMap<GroupId, Moment>,
-    held: Version,
 }
 
 /// What a beat or an answer tells that was not known.
@@ -42,26 +40,11 @@ impl Peers {
     pub fn heard(&mut self, now: Moment, beat: &Beat) -> News {
         // An idle node can run nothing: it counts as silent, but its boot is known.
         let able = beat.deciding && !beat.idle;
-        let news = self.sign(now, beat.from, beat.boot, able);
-        if let Some(peer) = self.members.get_mut(&beat.from) {
-            peer.run = beat.run;
-            peer.held = beat.held;
-        }
-        news
+        self.sign(now, beat.from, beat.boot, able)
     }
 
-    pub fn voter_heard(
-        &mut self,
-        now: Moment,
-        voter: MemberId,
-        boot: HostBoot,
-        held: Version,
-    ) -> News {
-        let news = self.sign(now, voter, boot, true);
-        if let Some(peer) = self.members.get_mut(&voter) {
-            peer.held = held;
-        }
-        news
+    pub fn voter_heard(&mut self, now: Moment, voter: MemberId, boot: HostBoot) -> News {
+        self.sign(now, voter, boot, true)
     }
 
     /// Members a voter sees: one that only this member cannot hear is not down.
@@ -229,14 +212,12 @@ impl Peer {
     fn new(now: Moment, boot: HostBoot) -> Self {
         Self {
             boot,
-            run: Incarnation::default(),
             heard: now,
             online_since: now,
             counted_down: false,
             failures: VecDeque::new(),
             report: None,
             fit_since: BTreeMap::new(),
-            held: Version::ZERO,
         }
     }
 }

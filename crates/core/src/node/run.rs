@@ -179,7 +179,7 @@ impl Node {
                     .newest()
                     .is_some_and(|d| !d.config.nodes.contains_key(&voter));
                 if witness && voter != self.id.me {
-                    let news = self.peers.voter_heard(now, voter, boot, held);
+                    let news = self.peers.voter_heard(now, voter, boot);
                     self.news(voter, news, actions);
                     let committed = self.agreement.committed();
                     self.agreement.shown(voter, held, committed, actions);

@@ -32,9 +32,6 @@ pub enum Change {
         reason: Reason,
         by_operator: bool,
     },
-    CancelMove {
-        group: GroupId,
-    },
     SetGoal {
         group: GroupId,
         goal: Goal,
@@ -146,7 +143,6 @@ impl Change {
                 document.record(Some(group.clone()), holder, holder, reason.clone());
             }
             Self::Move { .. }
-            | Self::CancelMove { .. }
             | Self::RecordFailure { .. }
             | Self::ClearFailure { .. }
             | Self::FinishSwitch { .. }
@@ -184,7 +180,6 @@ impl Change {
 
     fn apply_to_placement(&self, document: &mut Document) {
         let (Self::Move { group, .. }
-        | Self::CancelMove { group }
         | Self::RecordFailure { group, .. }
         | Self::ClearFailure { group, .. }
         | Self::FinishSwitch { group }
@@ -209,7 +204,6 @@ impl Change {
                 });
                 placement.reason = reason.clone();
             }
-            Self::CancelMove { .. } => placement.moving = None,
             Self::RecordFailure { node, failure, .. } => {
                 placement.failed_on.insert(*node, failure.clone());
             }
@@ -307,7 +301,6 @@ impl Change {
                 reason,
                 ..
             } => format!("{group} is to stop: {}", reason.text(config)),
-            Self::CancelMove { group } => format!("{group} is not moved any more"),
             Self::SetGoal {
                 group,
                 goal,

@@ -33,8 +33,6 @@ pub enum FromGuard {
     Links(Vec<LinkSight>),
     /// For the event log: something is wrong with the guard's surroundings.
     Alarm(String),
-    /// It was set right again.
-    Cleared(String),
 }
 
 /// Everything outside the pure guard.
