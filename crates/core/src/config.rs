@@ -197,6 +197,8 @@ pub enum ResourceKind {
     Address(Address),
     Program(Program),
     Service(Service),
+    Mirror(Mirror),
+    Mount(Mount),
 }
 
 /// A virtual address.
@@ -234,6 +236,111 @@ pub struct Environment {
     pub user: Option<String>,
     pub directory: Option<String>,
     pub variables: BTreeMap<String, String>,
+}
+
+/// A volume mirrored on two nodes, used through a local block device on the active one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct Mirror {
+    /// Of the device, in bytes: a multiple of 4096, at least 1 MiB.
+    pub size: u64,
+    pub mode: MirrorMode,
+    /// Where each copy is; two nodes of the group.
+    pub copies: BTreeMap<MemberId, CopyPlace>,
+    /// TCP port of replication on every node.
+    pub port: u16,
+    /// Names of the links to replicate over, most preferred first; empty: all, in their order.
+    pub links: Vec<String>,
+    /// Resynchronisation and verification take at most so many bytes a second; `None`: as fast as it goes.
+    pub resync_rate: Option<u64>,
+    pub on_disk_failure: OnDiskFailure,
+    pub on_split_brain: OnSplitBrain,
+    pub export: Export,
+    /// Whose data is kept when the mirror is made.
+    pub source: MemberId,
+}
+
+/// A partition, disk, logical volume or image file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct CopyPlace {
+    /// Path of a block device, or of an image file, which is made if missing.
+    pub device: String,
+    /// File that takes the mirror's metadata, for a device without room at its end.
+    pub metadata: Option<String>,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum MirrorMode {
+    /// When it is on both disks.
+    #[default]
+    Synchronous,
+    /// When it is on the local disk and in the memory of the other node.
+    Memory,
+    /// When it is on the local disk; the other node lags behind by this at most.
+    Asynchronous { lag: Duration, bytes: u64 },
+}
+
+/// The active node's disk has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum OnDiskFailure {
+    #[default]
+    FailOver,
+    /// Read and write through the other node.
+    GoOn,
+}
+
+/// Both copies have writes that the other lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum OnSplitBrain {
+    /// The operator chooses.
+    #[default]
+    ByHand,
+    /// Keep the copy of the side that took over last: the present holder's.
+    Younger,
+    /// Keep the copy of the side that was active before.
+    Older,
+    /// Keep the only side with changes; by hand if both have some.
+    WithChanges,
+    /// Give up the side with fewer changed blocks.
+    LeastChanges,
+}
+
+/// How the kernel gets at the volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum Export {
+    /// The best the kernel has: ublk, else nbd, else FUSE with a loop device.
+    #[default]
+    Auto,
+    Fuse,
+    Nbd,
+    Ublk,
+}
+
+/// A mounted filesystem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct Mount {
+    /// The mirror of the same group that it is on.
+    pub mirror: ResourceId,
+    pub path: String,
+    /// `ext4`, `xfs`, `btrfs`, …
+    pub filesystem: String,
+    pub options: Vec<String>,
+    pub check: FilesystemCheck,
+    /// Make the filesystem if the volume holds nothing at all.
+    pub make: bool,
+    /// At a stop, kill programs that keep it busy when they do not go by themselves.
+    pub kill_users: bool,
+}
+
+/// Checking before a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum FilesystemCheck {
+    Never,
+    /// What the filesystem's own checker does unasked: replay the journal, mend what is safe.
+    #[default]
+    Safe,
+    /// A whole check each time.
+    Full,
 }
 
 /// A thing that looks whether a resource runs.

@@ -18,6 +18,7 @@ pub mod group;
 pub mod guard;
 pub mod ids;
 pub mod message;
+pub mod mirror;
 pub mod node;
 pub mod operate;
 pub mod plan;

@@ -107,7 +107,9 @@ pub(super) struct Part {
 impl Look {
     pub(super) fn of(resource: &Resource) -> Option<Self> {
         let status = match &resource.kind {
-            ResourceKind::Address(_) => return None,
+            ResourceKind::Address(_) | ResourceKind::Mirror(_) | ResourceKind::Mount(_) => {
+                return None;
+            }
             ResourceKind::Program(program) => program.status.is_some(),
             ResourceKind::Service(_) => false,
         };
