@@ -195,6 +195,8 @@ fn resource(out: &mut Out, cluster: &Cluster, group: &str, name: &str, resource:
             out.key("command", list(&service.command));
             environment(out, &service.environment);
         }
+        // Read from text in a later change; nothing makes them yet.
+        ResourceKind::Mirror(_) | ResourceKind::Mount(_) => {}
     }
     let requires: Vec<_> = resource.requires.iter().map(|id| id.0.clone()).collect();
     out.unless(requires.is_empty(), "requires", list(&requires));

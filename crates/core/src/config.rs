@@ -492,6 +492,25 @@ impl Default for Flapping {
 }
 
 impl Group {
+    /// Its mirrors.
+    pub fn mirrors(&self) -> impl Iterator<Item = (&ResourceId, &Mirror)> {
+        self.resources
+            .iter()
+            .filter_map(|(id, resource)| match &resource.kind {
+                ResourceKind::Mirror(mirror) => Some((id, mirror)),
+                _ => None,
+            })
+    }
+
+    /// The mirror of this name.
+    #[must_use]
+    pub fn mirror(&self, id: &ResourceId) -> Option<&Mirror> {
+        match &self.resources.get(id)?.kind {
+            ResourceKind::Mirror(mirror) => Some(mirror),
+            _ => None,
+        }
+    }
+
     /// Virtual addresses of the group.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.resources

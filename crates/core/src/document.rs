@@ -2,13 +2,14 @@
 
 use crate::config::Cluster;
 use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, ResourceId, Version};
+use crate::mirror::Data;
 use crate::reason::Reason;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Format this build reads and writes. A member with an older build keeps and hands on a newer
 /// document, votes and holds, but does not lead.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// Largest document that is accepted, encoded: 64 KiB.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -68,6 +69,8 @@ pub struct Placement {
     pub switched_from: Option<MemberId>,
     /// Why `holder`, `goal` or `moving` were last changed.
     pub reason: Reason,
+    /// Data of its mirrors: one for each mirror resource of its configuration.
+    pub mirrors: BTreeMap<ResourceId, Data>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
@@ -208,11 +211,42 @@ impl Document {
         }
         self.groups
             .retain(|group, _| self.config.groups.contains_key(group));
+        self.align_mirrors();
         let members = self.config.members();
         for &member in &members {
             self.members.entry(member).or_default();
         }
         self.members.retain(|member, _| members.contains(member));
+    }
+
+    /// Gives every mirror its data, and every copy of the configuration its state.
+    fn align_mirrors(&mut self) {
+        let next = self.next_version();
+        for (group, placement) in &mut self.groups {
+            let Some(config) = self.config.groups.get(group) else {
+                continue;
+            };
+            placement
+                .mirrors
+                .retain(|resource, _| config.mirror(resource).is_some());
+            for (resource, mirror) in config.mirrors() {
+                let id = || crate::mirror::identity(self.config.id, next, group, resource);
+                let data = placement
+                    .mirrors
+                    .entry(resource.clone())
+                    .or_insert_with(|| Data::new(id(), []));
+                data.align(mirror.copies.keys().copied());
+            }
+        }
+    }
+
+    /// Version that the document will have once what is being changed is proposed.
+    #[must_use]
+    pub fn next_version(&self) -> Version {
+        Version {
+            term: self.version.term,
+            index: self.version.index + 1,
+        }
     }
 
     /// Appends to the history, dropping the oldest entries.
@@ -223,10 +257,7 @@ impl Document {
         to: Option<MemberId>,
         reason: Reason,
     ) {
-        let version = Version {
-            term: self.version.term,
-            index: self.version.index + 1,
-        };
+        let version = self.next_version();
         self.history.push(Decision {
             version,
             group,
@@ -263,6 +294,7 @@ impl Default for Placement {
             failed_on: BTreeMap::new(),
             switched_from: None,
             reason: Reason::NotStartedYet,
+            mirrors: BTreeMap::new(),
         }
     }
 }

@@ -58,6 +58,16 @@ pub enum Fault {
     StaleStopMoves,
     /// One vote of two is taken for a majority.
     HalfIsMajority,
+    /// A mirror's report about an earlier state of its data changes the document.
+    StaleMirrorReport,
+    /// A copy with writes of its own is taken for an outdated one.
+    IgnoreDivergence,
+    /// A mirror that was not closed in good order is passed on as if it had been.
+    TakenForClean,
+    /// A node with an outdated copy is given the group.
+    PromoteOutdated,
+    /// A pin is removed while writes are acknowledged without the cluster's agreement.
+    UnpinSolo,
 }
 
 impl Fault {

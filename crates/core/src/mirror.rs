@@ -13,7 +13,7 @@
 //! - The standby side takes writes only from the holder, at the epoch, of the newest document it keeps.
 
 use crate::config::MirrorMode;
-use crate::ids::{Epoch, GroupId, HostBoot, MemberId, ResourceId, Version};
+use crate::ids::{ClusterId, Epoch, GroupId, HostBoot, MemberId, ResourceId, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -48,6 +48,27 @@ impl Generation {
         }
         Self(state.max(1))
     }
+}
+
+/// The identity of a mirror that is configured with the document of `version`.
+#[must_use]
+pub fn identity(
+    cluster: ClusterId,
+    version: Version,
+    group: &GroupId,
+    resource: &ResourceId,
+) -> u64 {
+    let mut state = mix(cluster.0);
+    let bytes = group
+        .0
+        .bytes()
+        .chain([0])
+        .chain(resource.0.bytes())
+        .map(u64::from);
+    for part in [version.term.0, version.index].into_iter().chain(bytes) {
+        state = mix(state ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15)));
+    }
+    state.max(1)
 }
 
 /// SplitMix64's finaliser (Steele, Lea, Flood 2014).
@@ -120,6 +141,31 @@ impl Copy {
         )
     }
 
+    /// What became of the copy of `resource` on `node`.
+    pub(crate) fn sentence(self, resource: &ResourceId, node: &str) -> String {
+        match self {
+            Self::New { .. } => format!("the copy of {resource} on {node} is to be made anew"),
+            Self::UpToDate => format!("the copy of {resource} on {node} is up to date"),
+            Self::Outdated => {
+                format!("the copy of {resource} on {node} is outdated: it lacks newer writes")
+            }
+            Self::Inconsistent => {
+                format!(
+                    "the copy of {resource} on {node} is inconsistent until it is resynchronised"
+                )
+            }
+            Self::Lost => {
+                format!("the copy of {resource} on {node} is lost: its disk cannot be used")
+            }
+            Self::Diverged { .. } => format!(
+                "split-brain of {resource}: the copy on {node} has writes that the other lacks"
+            ),
+            Self::GivenUp { .. } => format!(
+                "the copy of {resource} on {node} is given up: it is resynchronised, after a snapshot"
+            ),
+        }
+    }
+
     /// The glossary's word.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -153,6 +199,59 @@ impl Data {
         }
     }
 
+    /// One copy for each of `nodes`: new ones are to be made, others are forgotten.
+    pub fn align(&mut self, nodes: impl IntoIterator<Item = MemberId>) {
+        let wanted: BTreeSet<MemberId> = nodes.into_iter().collect();
+        let before = self.copies.clone();
+        self.copies.retain(|node, _| wanted.contains(node));
+        for node in wanted {
+            self.copies
+                .entry(node)
+                .or_insert(Copy::New { overwrite: false });
+        }
+        if self.copies != before {
+            self.serial += 1;
+        }
+    }
+
+    /// `node`, the holder at `epoch`, goes on without the others: those that were up to date are
+    /// outdated, and a new generation begins if there were any.
+    pub fn go_alone(&mut self, node: MemberId, epoch: Epoch, generation: Generation) {
+        self.leave_behind(|other| other != node, generation);
+        self.alone = Some(epoch);
+        self.unclean = false;
+        self.serial += 1;
+    }
+
+    /// Every up-to-date copy that `behind` names is outdated.
+    pub(crate) fn leave_behind(
+        &mut self,
+        behind: impl Fn(MemberId) -> bool,
+        generation: Generation,
+    ) {
+        let mut left = false;
+        for (&node, copy) in &mut self.copies {
+            if *copy == Copy::UpToDate && behind(node) {
+                *copy = Copy::Outdated;
+                left = true;
+            }
+        }
+        if left {
+            self.begin(generation);
+        }
+    }
+
+    /// A new generation begins.
+    pub(crate) fn begin(&mut self, generation: Generation) {
+        if self.generation == generation {
+            return;
+        }
+        self.ancestors.push(self.generation);
+        let excess = self.ancestors.len().saturating_sub(ANCESTORS);
+        self.ancestors.drain(..excess);
+        self.generation = generation;
+    }
+
     /// Nodes whose copy is up to date.
     pub fn up_to_date(&self) -> impl Iterator<Item = MemberId> + '_ {
         self.copies
@@ -173,17 +272,21 @@ impl Data {
     }
 
     /// May the disk that `report` tells of be opened as the up-to-date copy that `self` says it is?
-    /// Its generation is the present one or, if it crashed before it was stamped, the one before it:
-    /// nothing is acknowledged under a generation before the disk bears it.
+    /// Its generation is the present one or, if it was not stamped yet, the one before it: nothing is
+    /// acknowledged under a generation before the disk bears it. A solo generation fits once it was
+    /// agreed upon; it is stamped as the generation then.
     #[must_use]
     pub fn fits(&self, disk: &Disk) -> bool {
         match disk {
             Disk::Attached {
                 generation,
                 consistent: true,
-                solo: None,
+                solo,
                 ..
-            } => *generation == self.generation || self.ancestors.last() == Some(generation),
+            } => match solo {
+                Some(solo) => *solo == self.generation,
+                None => *generation == self.generation || self.ancestors.last() == Some(generation),
+            },
             _ => false,
         }
     }
@@ -226,7 +329,8 @@ pub struct MirrorReport {
     pub under: Version,
     /// [`Data::serial`] of the committed data it has taken in; 0: none.
     pub serial: u64,
-    /// Epoch in which it was last opened here since the process started.
+    /// Epoch in which it was last told to open here since the process started: `lacks` and `complete`
+    /// are about it.
     pub opened: Option<Epoch>,
     /// It is open now.
     pub open: bool,

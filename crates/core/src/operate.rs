@@ -5,6 +5,7 @@
 
 mod configure;
 mod group;
+mod mirror;
 mod node;
 mod order;
 
@@ -72,6 +73,17 @@ pub fn apply(view: &View<'_>, request: &Request) -> Result<Accepted, String> {
         Request::NodeClear { node } => desk.clear_node(*node),
         Request::NodeIsDown { node } => desk.is_down(*node),
         Request::Configure { config, made_from } => desk.configure(config, *made_from),
+        Request::MirrorRenew {
+            group,
+            resource,
+            node,
+            overwrite,
+        } => desk.renew_copy(group, resource, *node, *overwrite),
+        Request::MirrorKeep {
+            group,
+            resource,
+            node,
+        } => desk.keep_copy(group, resource, *node),
     }
 }
 

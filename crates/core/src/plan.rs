@@ -15,6 +15,7 @@ mod change;
 mod failure;
 mod fitness;
 mod members;
+mod mirror;
 mod pins;
 mod step;
 mod verdict;
@@ -104,6 +105,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     order.sort();
     let mut verdicts = Vec::new();
     for (_, group) in order {
+        mirror::plan(&mut draft, group);
         pins::plan(&mut draft, group);
         failure::forgive(&mut draft, group);
         verdicts.push((group.clone(), step::plan(&mut draft, group)));
@@ -203,7 +205,26 @@ impl<'a> Draft<'a> {
         self.report(member)?.groups.get(group)
     }
 
-    /// Did the operator say that this very boot is down, and has it not been heard since?
+    /// Gives the group to `to`.
+    pub(crate) fn giving(&self, group: &GroupId, to: MemberId, reason: Reason) -> Change {
+        Change::SetHolder {
+            group: group.clone(),
+            to,
+            reason,
+            abrupt: self.abrupt(group, to),
+            unclean: self.unclean(group, Some(to)),
+        }
+    }
+
+    /// Gives the group to nobody.
+    pub(crate) fn releasing(&self, group: &GroupId, reason: Reason) -> Change {
+        Change::Release {
+            group: group.clone(),
+            reason,
+            unclean: self.unclean(group, None),
+        }
+    }
+
     /// Would `to` get the group from a holder that is not known to have stopped it?
     pub(crate) fn abrupt(&self, group: &GroupId, to: MemberId) -> bool {
         let holder = self.placement(group).holder;
@@ -212,6 +233,7 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// Did the operator say that this very boot is down, and has it not been heard since?
     pub(crate) fn declared_down(&self, member: MemberId) -> bool {
         let Some(word) = self.membership(member).down_boot else {
             return false;

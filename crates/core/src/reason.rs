@@ -6,6 +6,7 @@
 
 use crate::config::Cluster;
 use crate::ids::{MemberId, ResourceId};
+use crate::mirror::Copy;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -85,6 +86,12 @@ pub enum Reason {
         node: MemberId,
     },
     VotersChanged,
+    /// What became of a copy of a mirror.
+    Copy {
+        resource: ResourceId,
+        node: MemberId,
+        copy: Copy,
+    },
 }
 
 impl Reason {
@@ -173,6 +180,11 @@ impl Reason {
             }
             Self::Rejoined { node } => format!("{} is back", name(*node)),
             Self::VotersChanged => "the members with a vote changed".into(),
+            Self::Copy {
+                resource,
+                node,
+                copy,
+            } => copy.sentence(resource, &name(*node)),
         }
     }
 }

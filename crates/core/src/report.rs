@@ -1,6 +1,7 @@
 //! What a node says about itself: sent to every member when it changes and every second.
 
 use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, ResourceId, Version};
+use crate::mirror::MirrorReport;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,6 +28,8 @@ pub struct GroupReport {
     /// It runs under a lease, so it may be unpinned.
     pub leased: bool,
     pub resources: BTreeMap<ResourceId, ResourceReport>,
+    /// What its mirror processes say; one for each mirror that has a copy here and has spoken.
+    pub mirrors: BTreeMap<ResourceId, MirrorReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
@@ -89,6 +92,7 @@ impl GroupReport {
             unfit: Vec::new(),
             leased: false,
             resources: BTreeMap::new(),
+            mirrors: BTreeMap::new(),
         }
     }
 }

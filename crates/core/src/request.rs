@@ -66,6 +66,20 @@ pub enum Request {
         config: Box<Cluster>,
         made_from: u64,
     },
+    /// The node's copy of a mirror is made anew: its disk is new, or what is on it may be lost
+    /// (`overwrite`).
+    MirrorRenew {
+        group: GroupId,
+        resource: ResourceId,
+        node: MemberId,
+        overwrite: bool,
+    },
+    /// The copy on this node is the one to keep, whatever the others have beyond it.
+    MirrorKeep {
+        group: GroupId,
+        resource: ResourceId,
+        node: MemberId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]

@@ -323,6 +323,8 @@ impl Daemon {
                     let probe = self.probes(&action.group);
                     self.executor.act(action, probe);
                 }
+                // Mirror processes are started in a later change.
+                Action::Mirror { .. } => {}
                 Action::Answer { id, outcome } => self.answered(id, outcome),
                 Action::Event(event) => self.record(&event),
                 Action::Host(action) => self.host_action(action),

@@ -299,6 +299,8 @@ fn kind(kind: &ResourceKind) -> &'static str {
         ResourceKind::Address(_) => "address",
         ResourceKind::Program(_) => "program",
         ResourceKind::Service(_) => "service",
+        ResourceKind::Mirror(_) => "mirror",
+        ResourceKind::Mount(_) => "mount",
     }
 }
 

@@ -489,6 +489,7 @@ impl Voter {
                     self.step_guard(transport, sockets, GuardInput::Wanted(wanted))
                 }
                 Action::Resource(_)
+                | Action::Mirror { .. }
                 | Action::Answer { .. }
                 | Action::Event(_)
                 | Action::Host(_) => {}

@@ -579,6 +579,8 @@ impl World {
                     queue.push_back(Local::Guard(GuardInput::Wanted(wanted)));
                 }
                 Action::Resource(action) => self.host(index).works.push(action),
+                // Its groups have no mirrors.
+                Action::Mirror { .. } => {}
                 Action::Event(event) => {
                     if let What::Leads { term } = event.what {
                         let verdict = self.ledger().leads(member(index), term);

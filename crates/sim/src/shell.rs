@@ -220,6 +220,8 @@ impl World {
             Action::Persist { id, state } => self.write(host, id, state),
             Action::Guard(wanted) => self.want(host, *wanted),
             Action::Resource(action) => self.begin_work(host, action),
+            // No simulated cluster has mirrors yet.
+            Action::Mirror { .. } => {}
             Action::Answer { id, outcome } => self.answered(host, id, outcome),
             Action::Event(event) => {
                 note!(

@@ -27,6 +27,8 @@ pub(crate) fn kind_name(resource: &Resource) -> &'static str {
         ResourceKind::Address(_) => "address",
         ResourceKind::Program(_) => "program",
         ResourceKind::Service(_) => "service",
+        ResourceKind::Mirror(_) => "mirror",
+        ResourceKind::Mount(_) => "mount",
     }
 }
 
@@ -135,7 +137,9 @@ fn shared(cluster: &Cluster, places: &Places, findings: &Findings) {
             let (command, key) = match &resource.kind {
                 ResourceKind::Program(program) => (&program.start, "start"),
                 ResourceKind::Service(service) => (&service.command, "command"),
-                ResourceKind::Address(_) => continue,
+                ResourceKind::Address(_) | ResourceKind::Mirror(_) | ResourceKind::Mount(_) => {
+                    continue;
+                }
             };
             if command.is_empty() {
                 continue;

@@ -23,6 +23,7 @@ impl GroupRun {
             unfit: self.unfit(),
             leased,
             resources,
+            mirrors: std::collections::BTreeMap::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod lead;
+mod mirrors;
 mod peers;
 mod run;
 mod status;
@@ -15,6 +16,7 @@ use crate::group::{ActionId, ResourceAction, ResourceFact};
 use crate::guard::{GuardEvent, Wanted};
 use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, ResourceId, Term, Version};
 use crate::message::Message;
+use crate::mirror::{Copy, MirrorOrders, MirrorReport};
 use crate::reason::Reason;
 use crate::report::GroupState;
 use crate::request::{Outcome, Request};
@@ -72,6 +74,12 @@ pub enum Input {
         resource: ResourceId,
         fact: ResourceFact,
     },
+    /// A mirror process of this node says what is; the newest counts.
+    Mirror {
+        group: GroupId,
+        resource: ResourceId,
+        report: Box<MirrorReport>,
+    },
     /// An operator on this member asks; the answer carries the same `id`.
     Request {
         id: u64,
@@ -95,6 +103,12 @@ pub enum Action {
     /// Everything the guard shall do from now on; replaces the earlier one.
     Guard(Box<Wanted>),
     Resource(ResourceAction),
+    /// Everything a mirror process of this node shall know from now on.
+    Mirror {
+        group: GroupId,
+        resource: ResourceId,
+        orders: Box<MirrorOrders>,
+    },
     Answer {
         id: u64,
         outcome: Outcome,
@@ -152,6 +166,21 @@ pub enum What {
         detail: String,
     },
     Text(String),
+}
+
+impl Level {
+    /// How much a decision matters to the operator.
+    fn of(reason: &Reason) -> Self {
+        match reason {
+            Reason::Copy { copy, .. } => match copy {
+                Copy::Diverged { .. } | Copy::Lost => Self::Error,
+                Copy::Outdated | Copy::Inconsistent | Copy::GivenUp { .. } => Self::Warning,
+                Copy::UpToDate => Self::Cleared,
+                Copy::New { .. } => Self::Message,
+            },
+            _ => Self::Message,
+        }
+    }
 }
 
 impl Event {

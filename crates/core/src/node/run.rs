@@ -2,13 +2,14 @@
 
 use super::agreement::Agreement;
 use super::lead::Lead;
+use super::mirrors::Mirrors;
 use super::peers::{News, Peers};
 use super::work::Groups;
 use super::{Action, Durable, Event, HostAction, Identity, Input, Level, What};
 use crate::config::FinalAction;
 use crate::document::{Document, Goal};
 use crate::guard::{GuardEvent, Wanted};
-use crate::ids::{GroupId, MemberId, Term, Version};
+use crate::ids::{GroupId, MemberId, ResourceId, Term, Version};
 use crate::message::{Beat, Message};
 use crate::report::Report;
 use crate::time::{Moment, Now};
@@ -26,6 +27,7 @@ pub struct Node {
     pub(super) agreement: Agreement,
     pub(super) peers: Peers,
     pub(super) groups: Groups,
+    pub(super) mirrors: Mirrors,
     pub(super) lead: Lead,
     pub(super) started: Moment,
     pub(super) lease_held: bool,
@@ -69,6 +71,7 @@ impl Node {
             agreement: Agreement::restore(id.me, state, id.seed, at),
             peers: Peers::default(),
             groups: Groups::default(),
+            mirrors: Mirrors::default(),
             lead: Lead::default(),
             started: at,
             lease_held: false,
@@ -128,6 +131,11 @@ impl Node {
                 resource,
                 fact,
             } => self.groups.fact(now, &group, &resource, fact),
+            Input::Mirror {
+                group,
+                resource,
+                report,
+            } => self.mirrors.reported(group, resource, *report),
             Input::Request {
                 id,
                 request,
@@ -268,6 +276,7 @@ impl Node {
         self.rested_on = rests_on;
         self.run_groups(now, actions);
         self.tell_guard(actions);
+        self.tell_mirrors(actions);
         self.report(now, actions);
     }
 
@@ -322,7 +331,7 @@ impl Node {
             .filter(|decision| decision.version > self.logged)
         {
             actions.push(Action::Event(Event {
-                level: Level::Message,
+                level: Level::of(&decision.reason),
                 group: decision.group.clone(),
                 node: decision.to,
                 what: What::Decided {
@@ -433,6 +442,25 @@ impl Node {
         self.agreement.kept()
     }
 
+    fn tell_mirrors(&mut self, actions: &mut Vec<Action>) {
+        if let Some(document) = self.agreement.kept() {
+            self.mirrors
+                .tell(self.id.me, document, self.acting.as_deref(), actions);
+        }
+    }
+
+    /// A mirror process has connected: it is told everything.
+    pub fn mirror_connected(
+        &mut self,
+        now: Now,
+        group: &GroupId,
+        resource: &ResourceId,
+    ) -> Vec<Action> {
+        self.mirrors.forget(group, resource);
+        self.touched = true;
+        self.step(now, Input::Tick)
+    }
+
     /// A guard has connected: it is told everything, and answers with what it has permitted.
     pub fn guard_connected(&mut self, now: Now) -> Vec<Action> {
         self.told_guard = None;
@@ -466,12 +494,13 @@ impl Node {
             self.report_due = now.plus(REPORT_EVERY);
             return;
         }
-        let groups = self.groups.reports(
+        let mut groups = self.groups.reports(
             self.id.me,
             document,
             self.acting.as_deref(),
             self.lease_held,
         );
+        self.mirrors.report(&mut groups);
         let changed = self
             .reported
             .as_ref()

@@ -39,12 +39,10 @@ impl Desk<'_> {
                 reason: Self::by_operator("group start"),
             });
         }
-        changes.push(Change::SetHolder {
-            group: group.clone(),
-            to,
-            reason: Self::by_operator("group start"),
-            abrupt: self.draft.abrupt(group, to),
-        });
+        changes.push(
+            self.draft
+                .giving(group, to, Self::by_operator("group start")),
+        );
         let start = order::list(&order::start_order(&self.document.config.groups[group]));
         Ok(Accepted::new(
             changes,
@@ -361,11 +359,9 @@ impl Desk<'_> {
             && placement.moving.is_none()
             && self.failed_at(group, holder)
             && self.may_start(group, holder).is_ok())
-        .then(|| Change::SetHolder {
-            group: group.clone(),
-            to: holder,
-            reason: Self::by_operator("group clear"),
-            abrupt: false,
+        .then(|| {
+            self.draft
+                .giving(group, holder, Self::by_operator("group clear"))
         })
     }
 }

@@ -1,8 +1,10 @@
 //! One change of the document, and how it is made.
 
+use super::mirror;
 use crate::config::Cluster;
 use crate::document::{Document, Failure, Goal, Move, Pin, PinReason, Placement};
-use crate::ids::{GroupId, HostBoot, Incarnation, MemberId};
+use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, ResourceId};
+use crate::mirror::{Copy, Generation};
 use crate::reason::Reason;
 use crate::request::Scope;
 use serde::{Deserialize, Serialize};
@@ -19,11 +21,15 @@ pub enum Change {
         reason: Reason,
         /// The holder before it is not known to have stopped it.
         abrupt: bool,
+        /// Mirrors that the holder before is not known to have closed in good order.
+        unclean: BTreeSet<ResourceId>,
     },
     /// Nobody is holder any more; ends a move.
     Release {
         group: GroupId,
         reason: Reason,
+        /// As for `SetHolder`.
+        unclean: BTreeSet<ResourceId>,
     },
     /// The holder is asked to stop it, for `to` to become holder afterwards.
     Move {
@@ -111,6 +117,31 @@ pub enum Change {
     Configure {
         config: Box<Cluster>,
     },
+    /// What is agreed about a copy of a mirror.
+    SetCopy {
+        group: GroupId,
+        resource: ResourceId,
+        node: MemberId,
+        copy: Copy,
+        why: Reason,
+    },
+    /// The holder goes on without `lacking`, copies that miss what it is about to acknowledge.
+    GoAlone {
+        group: GroupId,
+        resource: ResourceId,
+        lacking: BTreeSet<MemberId>,
+        /// It has gone on alone already, under this generation.
+        solo: Option<Generation>,
+    },
+    /// The copy of `node` is the one to keep; others that have what it lacks are given up.
+    Keep {
+        group: GroupId,
+        resource: ResourceId,
+        node: MemberId,
+        /// Its disk, as reported.
+        generation: Generation,
+        solo: Option<Generation>,
+    },
 }
 
 impl Change {
@@ -122,13 +153,25 @@ impl Change {
                 to,
                 reason,
                 abrupt,
+                unclean,
             } => {
                 set_holder(document, group, Some(*to), reason);
                 if let Some(placement) = document.groups.get_mut(group) {
                     placement.abrupt = *abrupt;
                 }
+                mirror::pass_on(document, group, *to, unclean);
             }
-            Self::Release { group, reason } => set_holder(document, group, None, reason),
+            Self::Release {
+                group,
+                reason,
+                unclean,
+            } => {
+                set_holder(document, group, None, reason);
+                mirror::release(document, group, unclean);
+            }
+            Self::SetCopy { .. } | Self::GoAlone { .. } | Self::Keep { .. } => {
+                mirror::apply(self, document);
+            }
             Self::SetGoal {
                 group,
                 goal,
@@ -282,7 +325,7 @@ impl Change {
             } => {
                 format!("{group} is given to {}: {}", name(to), reason.text(config))
             }
-            Self::Release { group, reason } => {
+            Self::Release { group, reason, .. } => {
                 format!("{group} is given to nobody: {}", reason.text(config))
             }
             Self::Move {
@@ -373,6 +416,35 @@ impl Change {
             Self::Leave { node, .. } => format!("{} leaves", name(node)),
             Self::DeclareDown { node, .. } => format!("{} is declared down", name(node)),
             Self::Remove { node } => format!("{} is removed", name(node)),
+            Self::SetCopy {
+                group,
+                resource,
+                node,
+                copy,
+                ..
+            } => format!(
+                "the copy of {group}/{resource} on {} is {}",
+                name(node),
+                copy.name()
+            ),
+            Self::GoAlone {
+                group,
+                resource,
+                lacking,
+                ..
+            } => {
+                let names: Vec<String> = lacking.iter().map(name).collect();
+                format!("{group}/{resource} goes on without {}", names.join(", "))
+            }
+            Self::Keep {
+                group,
+                resource,
+                node,
+                ..
+            } => format!(
+                "the copy of {group}/{resource} on {} is the one to keep",
+                name(node)
+            ),
             _ => "the configuration changes".into(),
         }
     }

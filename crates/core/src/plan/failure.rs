@@ -178,10 +178,8 @@ fn give_up(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Rea
         goal: Goal::Failed,
         reason: reason.clone(),
     });
-    draft.change(Change::Release {
-        group: group.clone(),
-        reason: reason.clone(),
-    });
+    let released = draft.releasing(group, reason.clone());
+    draft.change(released);
     Verdict::Moves {
         from: Some(holder),
         to: None,

@@ -3,7 +3,8 @@
 use super::{Draft, Presence};
 use crate::config::Cluster;
 use crate::document::Failure;
-use crate::ids::{GroupId, MemberId};
+use crate::ids::{GroupId, MemberId, ResourceId};
+use crate::mirror::Copy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,6 +34,21 @@ pub enum Obstacle {
     GroupMaintenanceHere,
     DisabledHere,
     FailedHere(Failure),
+    /// Its copy of the mirror's data must not be used. `up_to_date_on`: names of the nodes whose copy may.
+    Data {
+        resource: ResourceId,
+        copy: Option<Copy>,
+        up_to_date_on: Vec<String>,
+    },
+    /// Its copy is up to date by the document, but its disk is not as it should be.
+    DataDisk {
+        resource: ResourceId,
+        problem: String,
+    },
+    /// Its mirror process has not looked at its disk yet.
+    DataUnknown {
+        resource: ResourceId,
+    },
 }
 
 impl Fitness {
@@ -65,7 +81,10 @@ impl Fitness {
             Self::Unfit(obstacles) => obstacles.iter().all(|obstacle| {
                 matches!(
                     obstacle,
-                    Obstacle::Silent | Obstacle::NoReport | Obstacle::NeverHeard
+                    Obstacle::Silent
+                        | Obstacle::NoReport
+                        | Obstacle::NeverHeard
+                        | Obstacle::DataUnknown { .. }
                 )
             }),
         }
@@ -93,7 +112,30 @@ impl Obstacle {
                 Some(resource) => format!("{resource} failed there: {}", failure.detail),
                 None => format!("it failed there: {}", failure.detail),
             },
+            Self::Data {
+                resource,
+                copy,
+                up_to_date_on,
+            } => data_text(resource, *copy, up_to_date_on),
+            Self::DataDisk { resource, problem } => format!("{resource}: {problem}"),
+            Self::DataUnknown { resource } => {
+                format!("the disk of {resource} has not been looked at yet")
+            }
         }
+    }
+}
+
+fn data_text(resource: &ResourceId, copy: Option<Copy>, up_to_date_on: &[String]) -> String {
+    let state = match copy {
+        None => format!("it keeps no copy of {resource}"),
+        Some(Copy::Diverged { .. }) => {
+            format!("split-brain: its copy of {resource} and the other one have different writes")
+        }
+        Some(copy) => format!("its copy of {resource} is {}", copy.name()),
+    };
+    match up_to_date_on {
+        [] => state,
+        names => format!("{state}; waits for {}", names.join(" or ")),
     }
 }
 
@@ -129,6 +171,7 @@ impl Draft<'_> {
             ),
         ];
         obstacles.extend(facts.into_iter().filter_map(|(is, o)| is.then_some(o)));
+        self.data_obstacles(group, node, &mut obstacles);
         if let Some(failure) = placement.failed_on.get(&node) {
             obstacles.push(Obstacle::FailedHere(failure.clone()));
         }

@@ -90,6 +90,7 @@ fn released(draft: &Draft<'_>, group: &GroupId) -> bool {
             .groups
             .get(group)
             .is_some_and(|state| state.leased && state.epoch == epoch)
+        && draft.mirrors_agree(group, holder)
 }
 
 impl Draft<'_> {

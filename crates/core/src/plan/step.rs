@@ -169,7 +169,10 @@ fn idle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
     let starts = draft.fit_but_for(group, holder, |obstacle| {
         matches!(
             obstacle,
-            Obstacle::FailedHere(_) | Obstacle::HeldOut | Obstacle::DisabledHere
+            Obstacle::FailedHere(_)
+                | Obstacle::HeldOut
+                | Obstacle::DisabledHere
+                | Obstacle::DataUnknown { .. }
         )
     });
     if starts || draft.in_maintenance(group) {
@@ -292,13 +295,8 @@ pub(super) fn give(
     to: MemberId,
     reason: Reason,
 ) -> Verdict {
-    let abrupt = draft.abrupt(group, to);
-    draft.change(Change::SetHolder {
-        group: group.clone(),
-        to,
-        reason: reason.clone(),
-        abrupt,
-    });
+    let given = draft.giving(group, to, reason.clone());
+    draft.change(given);
     Verdict::Moves {
         from,
         to: Some(to),
@@ -438,10 +436,8 @@ fn go_on_moving(
     }
     let Some(to) = moving.to else {
         let reason = moving.reason.clone();
-        draft.change(Change::Release {
-            group: group.clone(),
-            reason: reason.clone(),
-        });
+        let released = draft.releasing(group, reason.clone());
+        draft.change(released);
         return Verdict::Moves {
             from: Some(holder),
             to: None,

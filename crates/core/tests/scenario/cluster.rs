@@ -95,6 +95,10 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
                 group.nodes = nodes.ok_or_else(|| format!("unknown node in {part}"))?;
             }
             ["resources", names @ ..] => group.resources = resources(names),
+            ["mirror", name, options @ ..] => {
+                let mirror = mirror(&group.nodes, options)?;
+                group.resources.insert(ResourceId::from(*name), mirror);
+            }
             ["start", "manual"] => group.start = StartMode::Manual,
             ["takeover", "never"] => group.takeover = Takeover::Never,
             ["takeover", "highest-only"] => group.takeover = Takeover::HighestOnly,
@@ -118,6 +122,42 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
         }
     }
     Ok(group)
+}
+
+/// A mirror on the first two of `nodes`; the first one's data is kept.
+fn mirror(nodes: &[MemberId], options: &[&str]) -> Result<Resource, String> {
+    let on_split_brain = match options {
+        [] => OnSplitBrain::ByHand,
+        ["younger"] => OnSplitBrain::Younger,
+        ["older"] => OnSplitBrain::Older,
+        ["with-changes"] => OnSplitBrain::WithChanges,
+        _ => return Err("unknown policy".into()),
+    };
+    let place = |node: &MemberId| {
+        let place = CopyPlace {
+            device: "/dev/vg/data".into(),
+            metadata: None,
+        };
+        (*node, place)
+    };
+    let mirror = Mirror {
+        size: 1 << 30,
+        mode: MirrorMode::Synchronous,
+        copies: nodes.iter().take(2).map(place).collect(),
+        port: 14_400,
+        links: Vec::new(),
+        resync_rate: None,
+        on_disk_failure: OnDiskFailure::FailOver,
+        on_split_brain,
+        export: Export::Auto,
+        source: *nodes.first().ok_or("a mirror needs nodes")?,
+    };
+    let mut made = resources(&["mirror"]);
+    let mut resource = made
+        .remove(&ResourceId::from("mirror"))
+        .ok_or("no resource")?;
+    resource.kind = ResourceKind::Mirror(mirror);
+    Ok(resource)
 }
 
 /// `site>ip`: `site` requires `ip`.

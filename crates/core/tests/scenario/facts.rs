@@ -1,5 +1,6 @@
 //! Lines that say what is: presence, reports, time; and nodes that obey.
 
+use super::mirrors::obey_mirrors;
 use super::{World, span};
 use hotpair_core::document::{Goal, Placement};
 use hotpair_core::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, ResourceId, Version};
@@ -29,6 +30,7 @@ impl World {
                     to,
                     reason,
                     abrupt: false,
+                    unclean: std::collections::BTreeSet::new(),
                 };
                 given.apply(&mut self.document);
                 self.document.version.index += 1;
@@ -201,6 +203,14 @@ impl World {
                 let state = report.groups.entry(group.clone());
                 let state = state.or_insert_with(|| GroupReport::stopped(placement.epoch));
                 obey_for(node, placement, state);
+                obey_mirrors(
+                    node,
+                    group,
+                    placement,
+                    state,
+                    self.document.version,
+                    &mut self.disks,
+                );
             }
             changed |= before != *report;
         }

@@ -2,11 +2,13 @@
 
 mod cluster;
 mod facts;
+mod mirrors;
 mod random;
 mod requests;
 
 use hotpair_core::document::Document;
-use hotpair_core::ids::{GroupId, HostBoot, MemberId};
+use hotpair_core::ids::{GroupId, HostBoot, MemberId, ResourceId};
+use hotpair_core::mirror::Disk;
 use hotpair_core::plan::{MemberView, Plan, View, plan, what_if};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +21,8 @@ pub struct World {
     pub document: Document,
     pub members: BTreeMap<MemberId, MemberView>,
     pub deciding_for: Duration,
+    /// Disks of the mirrors' copies: they outlive reboots.
+    disks: BTreeMap<(MemberId, GroupId, ResourceId), Disk>,
     said: String,
 }
 
@@ -48,6 +52,7 @@ impl World {
         let mut world = Self {
             members: BTreeMap::new(),
             deciding_for: Duration::from_secs(60),
+            disks: BTreeMap::new(),
             said: String::new(),
             document,
         };
@@ -78,6 +83,10 @@ impl World {
                     self.say(&format!("  {line}"));
                 }
             }
+            [
+                what @ ("disk" | "lacks" | "complete" | "stale-complete" | "stale-lacks"),
+                rest @ ..,
+            ] => self.mirror_fact(what, rest)?,
             _ => self.fact(&words)?,
         }
         Ok(())

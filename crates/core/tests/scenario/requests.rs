@@ -71,6 +71,17 @@ impl World {
             ["leave", n] => Request::NodeLeave { node: self.node(n) },
             ["remove", n] => Request::NodeRemove { node: self.node(n) },
             ["clear-node", n] => Request::NodeClear { node: self.node(n) },
+            ["renew", g, r, n, overwrite @ ..] => Request::MirrorRenew {
+                group: group(g),
+                resource: ResourceId::from(*r),
+                node: self.node(n),
+                overwrite: !overwrite.is_empty(),
+            },
+            ["keep", g, r, n] => Request::MirrorKeep {
+                group: group(g),
+                resource: ResourceId::from(*r),
+                node: self.node(n),
+            },
             ["is-down", n] => Request::NodeIsDown { node: self.node(n) },
             ["configure", made_from, edit @ ..] => Request::Configure {
                 config: Box::new(self.edited(edit)?),

@@ -52,6 +52,8 @@ use verdict::Verdicts;
 /// How long a kill takes at most.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
+const NOT_BUILT: &str = "this build cannot run mirrors and mounts yet";
+
 /// What the executor tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecEvent {
@@ -396,6 +398,7 @@ impl Shared {
                 self.start_program(slot, completion, action, (&resource, program))
             }
             ResourceKind::Address(_) => Ok(()),
+            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
         }
     }
 
@@ -443,6 +446,7 @@ impl Shared {
                 self.stop_program(slot, completion, action, (&resource, program))
             }
             ResourceKind::Address(_) => Ok(()),
+            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
         }
     }
 
@@ -497,6 +501,7 @@ impl Shared {
                 }
             }
             ResourceKind::Program(_) => true,
+            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => false,
         }
     }
 

@@ -139,6 +139,7 @@ impl Shared {
                 commands.extend(&program.status);
                 surroundings(&commands, &program.environment)
             }
+            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => Vec::new(),
         }
     }
 
