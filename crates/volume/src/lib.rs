@@ -20,3 +20,4 @@
 //! - `export` gives the kernel a block device.
 
 pub mod engine;
+pub mod protocol;
