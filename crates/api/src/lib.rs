@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod mirror;
 pub mod status;
 
 use hotpair_core::request::Request;
 use serde::{Deserialize, Serialize};
 
+pub use mirror::{MirrorView, MirrorWork};
 pub use status::StatusView;
 
 /// Version of this interface; the daemon refuses calls of another one, naming both.
@@ -76,6 +78,14 @@ pub enum Call {
     },
     /// The newest inputs and actions of the deciding core, to be replayed elsewhere.
     Recording,
+    /// Every mirror of the cluster, as this node knows it.
+    Mirrors,
+    /// Work of the mirror process of this node, answered when it has ended.
+    MirrorWork {
+        group: String,
+        mirror: String,
+        work: MirrorWork,
+    },
     /// Stops the daemon of this node. Its groups are handed over first, unless `leave_services`.
     Shutdown {
         leave_services: bool,
@@ -109,6 +119,7 @@ pub enum Reply {
         valid_for_s: u64,
     },
     Recording(serde_json::Value),
+    Mirrors(Vec<MirrorView>),
     /// Nothing was changed: what is wrong and what to do.
     Refused(String),
     /// No majority answered in time: it may still be done, or not.

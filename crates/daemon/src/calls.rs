@@ -2,12 +2,15 @@
 
 use crate::daemon::Daemon;
 use crate::guard::process::now;
+use crate::mirror_view;
+use crate::mirrors::Key;
 use crate::server::{Answer, Asked};
 use crate::view;
 use hotpair_api::{Call, Reply, RevisionView};
 use hotpair_core::ids::{GroupId, ResourceId};
 use hotpair_core::plan::{Fault, what_if};
 use hotpair_core::request::Request;
+use hotpair_volume::protocol::Work;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -45,6 +48,12 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             valid_for_s,
         } => token(daemon, witness, valid_for_s).into(),
         Call::Recording => recording(daemon).into(),
+        Call::Mirrors => mirrors(daemon).into(),
+        Call::MirrorWork {
+            group,
+            mirror,
+            work,
+        } => return mirror_work(daemon, (GroupId(group), ResourceId(mirror)), work, reply),
         Call::Shutdown { leave_services } => daemon.shut_down(leave_services).into(),
     };
     let _ = reply.send(answer);
@@ -59,6 +68,43 @@ fn status(daemon: &Daemon) -> Reply {
         || Reply::Refused(NO_DOCUMENT.into()),
         |v| Reply::Status(Box::new(v)),
     )
+}
+
+fn mirrors(daemon: &Daemon) -> Reply {
+    let status = daemon.node.status(now());
+    mirror_view::all(&status, &daemon.mirrors)
+        .map_or_else(|| Reply::Refused(NO_DOCUMENT.into()), Reply::Mirrors)
+}
+
+/// How long a mirror process may take to begin what it is asked for.
+const MIRROR_WORK: Duration = Duration::from_secs(60);
+
+fn mirror_work(
+    daemon: &Daemon,
+    key: Key,
+    work: hotpair_api::MirrorWork,
+    reply: oneshot::Sender<Answer>,
+) {
+    let waiting = match daemon
+        .mirrors
+        .begin(&key, Work::Command(mirror_view::command(work)))
+    {
+        Ok(waiting) => waiting,
+        Err(problem) => {
+            let text = format!("{}/{}: {problem}", key.0, key.1);
+            let _ = reply.send(Reply::Refused(text).into());
+            return;
+        }
+    };
+    // The daemon's task does not wait for it.
+    std::thread::spawn(move || {
+        let answer = match waiting.recv_timeout(MIRROR_WORK) {
+            Ok(Ok(())) => Reply::Done(format!("{}/{}: done", key.0, key.1)),
+            Ok(Err(problem)) => Reply::Refused(format!("{}/{}: {problem}", key.0, key.1)),
+            Err(_) => Reply::Undecided("the mirror process did not answer in time".into()),
+        };
+        let _ = reply.send(answer.into());
+    });
 }
 
 fn explain(daemon: &Daemon, group: &str) -> Reply {

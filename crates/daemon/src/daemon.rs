@@ -6,6 +6,7 @@ use crate::guard::link::{self, GuardNews};
 use crate::guard::process::now;
 use crate::guard::protocol::{FromGuard, GateSetup, LinkSetup, LinkSight, Setup, ToGuard};
 use crate::join::{self, JoinReply, JoinRequest, JoinStep};
+use crate::mirrors::{self, MirrorNews, Mirrors};
 use crate::paths::Paths;
 use crate::persist::{self, Written};
 use crate::recording::Recording;
@@ -14,9 +15,11 @@ use crate::store::{self, Keys, StoreError};
 use crate::tokens::Tokens;
 use crate::transport::{Dialer, Listeners, Net, Target, Transport};
 use hotpair_api::Reply;
+use hotpair_core::config::OnDiskFailure;
 use hotpair_core::document::Document;
 use hotpair_core::group::ResourceFact;
-use hotpair_core::ids::{GroupId, HostBoot, Incarnation, MemberId, Version};
+use hotpair_core::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, Version};
+use hotpair_core::mirror::{Disk, MirrorReport};
 use hotpair_core::node::{
     Action, Durable, Event, HostAction, Identity, Input, Level, Node, PersistId, What,
 };
@@ -93,6 +96,7 @@ struct Channels {
     exec: mpsc::UnboundedReceiver<ExecEvent>,
     written: mpsc::UnboundedReceiver<Written>,
     asked: mpsc::UnboundedReceiver<Asked>,
+    mirrors: mpsc::UnboundedReceiver<MirrorNews>,
 }
 
 pub(crate) struct Daemon {
@@ -102,6 +106,9 @@ pub(crate) struct Daemon {
     cluster: u64,
     pub(crate) node: Node,
     executor: Executor,
+    pub(crate) mirrors: Mirrors,
+    /// Mirrors whose device is open, and the epoch.
+    open: BTreeMap<mirrors::Key, Epoch>,
     transport: Transport,
     dialer: Dialer,
     listeners: Listeners,
@@ -150,6 +157,8 @@ impl Daemon {
                 |document| document.config.name_of(keys.member),
             );
 
+        let (mirror_sender, mirror_news) = mpsc::unbounded_channel();
+        let mirrors = Mirrors::new(paths.clone(), cgroup_root.clone(), mirror_sender);
         let (exec_sender, exec) = mpsc::unbounded_channel();
         let settings = Settings {
             me: keys.member,
@@ -157,6 +166,7 @@ impl Daemon {
             log_dir: paths.log.clone(),
             cgroup_root: cgroup_root.clone(),
             host_boot: boot,
+            mirrors: Some(mirrors.clone()),
         };
         let executor = Executor::new(settings, exec_sender)
             .map_err(|error| DaemonError::Executor(error.to_string()))?;
@@ -193,12 +203,15 @@ impl Daemon {
                 exec,
                 written,
                 asked,
+                mirrors: mirror_news,
             }),
             paths,
             keys,
             boot,
             cluster,
             executor,
+            mirrors,
+            open: BTreeMap::new(),
             transport,
             guard: None,
             guard_lost: None,
@@ -254,6 +267,7 @@ impl Daemon {
                 Some(event) = channels.exec.recv() => self.exec_event(event),
                 Some(net) = channels.net.recv() => self.net(net),
                 Some(written) = channels.written.recv() => self.written(written),
+                Some(news) = channels.mirrors.recv() => self.mirror_news(news),
                 Some(asked) = channels.asked.recv() => self.asked(asked),
                 _ = terminate.recv() => {
                     self.log(Level::Message, "the daemon was told to end; services go on for 2 s without it");
@@ -266,6 +280,7 @@ impl Daemon {
             self.leave();
         }
         if self.end_guard {
+            self.mirrors.end();
             self.guard_kept.abort();
             link::end(&self.paths);
         }
@@ -323,8 +338,11 @@ impl Daemon {
                     let probe = self.probes(&action.group);
                     self.executor.act(action, probe);
                 }
-                // Mirror processes are started in a later change.
-                Action::Mirror { .. } => {}
+                Action::Mirror {
+                    group,
+                    resource,
+                    orders,
+                } => self.mirrors.order(&(group, resource), *orders),
                 Action::Answer { id, outcome } => self.answered(id, outcome),
                 Action::Event(event) => self.record(&event),
                 Action::Host(action) => self.host_action(action),
@@ -387,6 +405,94 @@ impl Daemon {
         }
         self.connect(&document);
         self.set_up_guard(&document);
+        self.set_up_mirrors(&document);
+    }
+
+    fn set_up_mirrors(&self, document: &Document) {
+        let own = mirrors::Own {
+            me: self.keys.member,
+            boot: self.boot,
+            cluster: self.cluster,
+            certificates: &self.keys.certificates,
+            key: &self.keys.key,
+        };
+        self.mirrors.configure(document, &own);
+    }
+
+    fn mirror_news(&mut self, news: MirrorNews) {
+        match news {
+            MirrorNews::Connected((group, resource)) => {
+                let actions = self.node.mirror_connected(now(), &group, &resource);
+                self.act(actions);
+            }
+            MirrorNews::Report(key, report) => self.mirror_reported(key, *report),
+            MirrorNews::Note { key, error, text } => {
+                let level = if error { Level::Error } else { Level::Message };
+                self.log(level, &format!("{}.{}: {text}", key.0, key.1));
+            }
+            MirrorNews::Lost(key) => {
+                let (group, resource) = key.clone();
+                let actions = self.node.mirror_connected(now(), &group, &resource);
+                self.act(actions);
+                self.mirror_closed(&key, "its mirror process has ended");
+            }
+        }
+    }
+
+    fn mirror_reported(&mut self, key: mirrors::Key, report: MirrorReport) {
+        let opened = report.opened.filter(|_| report.open);
+        let problem = match &report.disk {
+            Disk::Failed(problem) => Some(problem.clone()),
+            _ => None,
+        };
+        self.step(Input::Mirror {
+            group: key.0.clone(),
+            resource: key.1.clone(),
+            report: Box::new(report),
+        });
+        match (opened, problem) {
+            (Some(epoch), None) => {
+                self.open.insert(key, epoch);
+            }
+            (Some(_), Some(problem)) if self.fails_over(&key) => {
+                self.mirror_verdict(&key, problem.clone());
+                self.mirror_closed(&key, &problem);
+            }
+            (Some(_), Some(_)) => {}
+            (None, _) => self.mirror_closed(&key, "its device was closed: the gate was found shut"),
+        }
+    }
+
+    /// Shall the group leave when the local disk fails?
+    fn fails_over(&self, key: &mirrors::Key) -> bool {
+        self.node
+            .document()
+            .and_then(|document| document.config.groups.get(&key.0)?.mirror(&key.1).cloned())
+            .is_some_and(|mirror| mirror.on_disk_failure == OnDiskFailure::FailOver)
+    }
+
+    fn mirror_verdict(&mut self, key: &mirrors::Key, problem: String) {
+        self.step(Input::Fact {
+            group: key.0.clone(),
+            resource: key.1.clone(),
+            fact: ResourceFact::Verdict {
+                problems: vec![problem],
+            },
+        });
+    }
+
+    /// The device is not open any more, or no good; where that was not asked for, it is a failure.
+    fn mirror_closed(&mut self, key: &mirrors::Key, why: &str) {
+        if let Some(epoch) = self.open.remove(key) {
+            self.step(Input::Fact {
+                group: key.0.clone(),
+                resource: key.1.clone(),
+                fact: ResourceFact::Exited {
+                    epoch,
+                    detail: why.to_owned(),
+                },
+            });
+        }
     }
 
     fn keep_revision(&self, document: &Document) {

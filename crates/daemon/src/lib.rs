@@ -7,6 +7,8 @@ pub mod events;
 pub mod executor;
 pub mod guard;
 pub mod join;
+mod mirror_view;
+pub mod mirrors;
 pub mod paths;
 mod persist;
 mod recording;

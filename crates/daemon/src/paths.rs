@@ -1,5 +1,6 @@
 //! Where everything lives. Every path can be set, so that several nodes fit on one machine.
 
+use hotpair_core::ids::{GroupId, ResourceId};
 use std::path::{Path, PathBuf};
 
 /// Directories of one node.
@@ -56,6 +57,27 @@ impl Paths {
     #[must_use]
     pub fn promises(&self) -> PathBuf {
         self.run.join("promises")
+    }
+
+    /// Write gate of a group's mirrors, fed by the guard.
+    #[must_use]
+    pub fn gate(&self, group: &GroupId) -> PathBuf {
+        self.run.join("gates").join(&group.0)
+    }
+
+    /// Socket of a mirror's process.
+    #[must_use]
+    pub fn mirror_socket(&self, (group, resource): &(GroupId, ResourceId)) -> PathBuf {
+        self.run
+            .join("mirrors")
+            .join(format!("{group}.{resource}.sock"))
+    }
+
+    /// What a mirror's process keeps beside its disk: snapshots, image files without a place of
+    /// their own.
+    #[must_use]
+    pub fn mirror_directory(&self, (group, resource): &(GroupId, ResourceId)) -> PathBuf {
+        self.lib.join("mirrors").join(format!("{group}.{resource}"))
     }
 
     /// Term, vote and document.

@@ -15,6 +15,7 @@ mod address;
 mod announce;
 mod check;
 mod home;
+mod mirror;
 mod network;
 mod program;
 mod record;
@@ -29,6 +30,7 @@ mod verdict;
 pub use home::group_cgroup;
 pub use record::ProgramRun;
 
+use crate::mirrors::Mirrors;
 use address::Addresses;
 use home::Home;
 use hotpair_core::config::{Cluster, Resource, ResourceKind};
@@ -52,7 +54,7 @@ use verdict::Verdicts;
 /// How long a kill takes at most.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-const NOT_BUILT: &str = "this build cannot run mirrors and mounts yet";
+const NOT_BUILT: &str = "this build cannot run mounts yet";
 
 /// What the executor tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +84,8 @@ pub struct Settings {
     /// A cgroup v2 directory; made if missing. Resources live in `groups/<group>/<resource>` below.
     pub cgroup_root: PathBuf,
     pub host_boot: HostBoot,
+    /// The processes of mirrors; `None` where there can be none.
+    pub mirrors: Option<Mirrors>,
 }
 
 /// Why the executor does not work on this host.
@@ -398,7 +402,8 @@ impl Shared {
                 self.start_program(slot, completion, action, (&resource, program))
             }
             ResourceKind::Address(_) => Ok(()),
-            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
+            ResourceKind::Mirror(_) => self.start_mirror(slot, completion, action, &resource),
+            ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
         }
     }
 
@@ -446,7 +451,8 @@ impl Shared {
                 self.stop_program(slot, completion, action, (&resource, program))
             }
             ResourceKind::Address(_) => Ok(()),
-            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
+            ResourceKind::Mirror(_) => self.stop_mirror(slot, &resource),
+            ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
         }
     }
 
@@ -454,6 +460,7 @@ impl Shared {
         let resource = self.resource_to_stop(&slot.key);
         match resource.map(|resource| resource.kind) {
             Some(ResourceKind::Address(spec)) => self.remove_address(slot, spec.address),
+            Some(ResourceKind::Mirror(_)) => self.kill_mirror(slot),
             _ => self.kill_processes(slot),
         }
     }
@@ -501,7 +508,8 @@ impl Shared {
                 }
             }
             ResourceKind::Program(_) => true,
-            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => false,
+            ResourceKind::Mirror(_) => self.adopt_mirror(key, record.epoch),
+            ResourceKind::Mount(_) => false,
         }
     }
 

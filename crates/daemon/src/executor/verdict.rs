@@ -139,7 +139,8 @@ impl Shared {
                 commands.extend(&program.status);
                 surroundings(&commands, &program.environment)
             }
-            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => Vec::new(),
+            ResourceKind::Mirror(_) => self.mirror_problems(key),
+            ResourceKind::Mount(_) => Vec::new(),
         }
     }
 
