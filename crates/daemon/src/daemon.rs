@@ -563,7 +563,13 @@ impl Daemon {
                 .map(|address| (address.address, address.prefix))
                 .collect();
             let cgroup = self.cgroup_root.join("groups").join(&name.0);
-            (name.clone(), GateSetup { addresses, cgroup })
+            let mirrors = group.mirrors().next().is_some();
+            let gates = GateSetup {
+                addresses,
+                cgroup,
+                write_gate: mirrors.then(|| self.paths.gate(name)),
+            };
+            (name.clone(), gates)
         });
         Setup {
             me,

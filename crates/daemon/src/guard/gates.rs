@@ -1,10 +1,13 @@
-//! The gates of this host: packets of the virtual addresses, lifetime of the addresses, processes.
+//! The gates of this host: packets of the virtual addresses, lifetime of the addresses, writes to
+//! mirrors, processes.
 
 use super::process::now;
 use super::protocol::{GateSetup, Setup};
 use hotpair_core::ids::GroupId;
 use hotpair_core::time::Now;
 use hotpair_host::cgroup::Cgroup;
+use hotpair_host::clock::Reading;
+use hotpair_host::gate_file::GateWriter;
 use hotpair_host::net::gate::{Gate, GateError};
 use hotpair_host::net::netlink::{AddressOptions, Netlink};
 use std::collections::BTreeMap;
@@ -29,6 +32,8 @@ pub struct Gates {
     gate: Option<Gate>,
     table: String,
     groups: BTreeMap<GroupId, GateSetup>,
+    /// Of groups with mirrors.
+    writes: BTreeMap<GroupId, GateWriter>,
     permitted: Permitted,
 }
 
@@ -47,6 +52,7 @@ impl Gates {
             gate: None,
             table: String::new(),
             groups: BTreeMap::new(),
+            writes: BTreeMap::new(),
             permitted,
         }
     }
@@ -55,8 +61,37 @@ impl Gates {
     /// permitted is closed, and every process it may have let run is killed.
     ///
     /// # Errors
-    /// nftables cannot be used: the text says what to install.
-    pub fn set_up(&mut self, setup: &Setup, groups_directory: &Path) -> Result<(), GateError> {
+    /// nftables cannot be used, or a write gate cannot be made: the text says what to do.
+    pub fn set_up(&mut self, setup: &Setup, groups_directory: &Path) -> Result<(), String> {
+        self.set_up_packets(setup, groups_directory)
+            .map_err(|error| error.to_string())?;
+        self.set_up_writes(setup)
+    }
+
+    fn set_up_writes(&mut self, setup: &Setup) -> Result<(), String> {
+        self.writes.retain(|group, writer| {
+            let gates = setup.groups.get(group);
+            let keep = gates.is_some_and(|gates| gates.write_gate.is_some());
+            if !keep {
+                writer.close();
+            }
+            keep
+        });
+        for (group, gates) in &setup.groups {
+            let Some(path) = &gates.write_gate else {
+                continue;
+            };
+            if !self.writes.contains_key(group) {
+                let writer = GateWriter::create(path).map_err(|error| {
+                    format!("the write gate {} cannot be made: {error}", path.display())
+                })?;
+                self.writes.insert(group.clone(), writer);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_up_packets(&mut self, setup: &Setup, groups_directory: &Path) -> Result<(), GateError> {
         let managed: Vec<IpAddr> = setup
             .groups
             .values()
@@ -88,6 +123,11 @@ impl Gates {
         decided: Now,
         until: Option<Duration>,
     ) -> Result<(), GateError> {
+        if let Some(writes) = self.writes.get(group) {
+            // A moment, not a span: being late does no harm.
+            let microseconds = until.map(|span| u64::try_from(span.as_micros()).unwrap_or(0));
+            writes.open(reading(decided), microseconds);
+        }
         let (Some(gate), Some(setup)) = (&mut self.gate, self.groups.get(group)) else {
             return Ok(());
         };
@@ -131,6 +171,9 @@ impl Gates {
     /// # Errors
     /// The kernel refused.
     pub fn close(&mut self, group: &GroupId) -> Result<(), String> {
+        if let Some(writes) = self.writes.get(group) {
+            writes.close();
+        }
         let Some(setup) = self.groups.get(group) else {
             return Ok(());
         };
@@ -206,6 +249,13 @@ impl Gates {
 impl Default for Gates {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+fn reading(now: Now) -> Reading {
+    Reading {
+        boottime_us: now.boot_us,
+        raw_us: now.raw_us,
     }
 }
 

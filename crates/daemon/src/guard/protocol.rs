@@ -57,11 +57,13 @@ pub struct LinkSetup {
     pub peers: BTreeMap<MemberId, SocketAddr>,
 }
 
-/// What is cut when a group is: packets of its addresses, and its processes.
+/// What is cut when a group is: packets of its addresses, writes to its mirrors, and its processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateSetup {
     pub addresses: Vec<(IpAddr, u8)>,
     pub cgroup: PathBuf,
+    /// Write gate of its mirrors, if it has any.
+    pub write_gate: Option<PathBuf>,
 }
 
 /// How a member is heard over one link.
