@@ -78,6 +78,11 @@ pub enum Call {
     },
     /// The newest inputs and actions of the deciding core, to be replayed elsewhere.
     Recording,
+    /// The call on another node (`node`: its name): calls about mirrors only.
+    On {
+        node: String,
+        call: Box<Call>,
+    },
     /// Every mirror of the cluster, as this node knows it.
     Mirrors,
     /// Work of the mirror process of this node, answered when it has ended.

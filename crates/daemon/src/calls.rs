@@ -48,6 +48,7 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             valid_for_s,
         } => token(daemon, witness, valid_for_s).into(),
         Call::Recording => recording(daemon).into(),
+        Call::On { node, call } => return daemon.pass_on(&node, *call, reply),
         Call::Mirrors => mirrors(daemon).into(),
         Call::MirrorWork {
             group,
@@ -59,7 +60,12 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
     let _ = reply.send(answer);
 }
 
-const NO_DOCUMENT: &str =
+/// May another node's daemon ask for it on its operator's behalf?
+pub(crate) fn may_be_passed(call: &Call) -> bool {
+    matches!(call, Call::Mirrors | Call::MirrorWork { .. })
+}
+
+pub(crate) const NO_DOCUMENT: &str =
     "this node has no cluster document yet: it waits for a member to give it one";
 
 fn status(daemon: &Daemon) -> Reply {

@@ -7,14 +7,15 @@ use crate::guard::process::now;
 use crate::guard::protocol::{FromGuard, GateSetup, LinkSetup, LinkSight, Setup, ToGuard};
 use crate::join::{self, JoinReply, JoinRequest, JoinStep};
 use crate::mirrors::{self, MirrorNews, Mirrors};
+use crate::passing::Passing;
 use crate::paths::Paths;
 use crate::persist::{self, Written};
 use crate::recording::Recording;
 use crate::server::{self, Answer, Asked};
 use crate::store::{self, Keys, StoreError};
 use crate::tokens::Tokens;
-use crate::transport::{Dialer, Listeners, Net, Target, Transport};
-use hotpair_api::Reply;
+use crate::transport::{Dialer, Listeners, Net, Passed, Target, Transport};
+use hotpair_api::{Call, Reply};
 use hotpair_core::config::OnDiskFailure;
 use hotpair_core::document::Document;
 use hotpair_core::group::ResourceFact;
@@ -119,6 +120,7 @@ pub(crate) struct Daemon {
     writes: std::sync::mpsc::Sender<(PersistId, Box<Durable>)>,
     pub(crate) events: EventLog,
     waiting: BTreeMap<u64, Waiting>,
+    passing: Passing,
     next_request: u64,
     pub(crate) sights: Vec<LinkSight>,
     pub(crate) tokens: Tokens,
@@ -218,6 +220,7 @@ impl Daemon {
             guard_kept,
             setup: None,
             waiting: BTreeMap::new(),
+            passing: Passing::default(),
             next_request: 0,
             sights: Vec::new(),
             tokens: Tokens::default(),
@@ -667,6 +670,20 @@ impl Daemon {
                 request,
                 reply,
             } => self.join(from, *request, reply),
+            Net::Passed {
+                cluster,
+                from,
+                answer,
+                passed,
+            } => {
+                let node = self
+                    .node
+                    .document()
+                    .is_some_and(|d| d.config.nodes.contains_key(&from));
+                if cluster == self.cluster && node {
+                    self.passed(from, answer, passed);
+                }
+            }
             Net::Problem(text) => self.log(Level::Warning, &text),
         }
     }
@@ -868,6 +885,59 @@ impl Daemon {
 
     pub(crate) fn document(&self) -> Option<Arc<Document>> {
         self.node.document().cloned()
+    }
+
+    /// Asks another node's daemon on the caller's behalf.
+    pub(crate) fn pass_on(&mut self, node: &str, call: Call, reply: oneshot::Sender<Answer>) {
+        let Some(document) = self.node.document() else {
+            let _ = reply.send(Reply::Refused(crate::calls::NO_DOCUMENT.into()).into());
+            return;
+        };
+        let member = document.config.node_named(node);
+        let refusal = match member {
+            None => format!("there is no node `{node}`"),
+            Some(member) if member == self.keys.member => {
+                return crate::calls::answer(self, Asked { call, reply });
+            }
+            Some(_) if !crate::calls::may_be_passed(&call) => {
+                format!("this cannot be asked of {node} from here: run the command there")
+            }
+            Some(member) if !self.transport.reaches(self.cluster, member) => {
+                format!("{node} cannot be reached now")
+            }
+            Some(member) => {
+                let passed = self.passing.begin(call, reply);
+                self.transport.pass(self.cluster, member, false, &passed);
+                return;
+            }
+        };
+        let _ = reply.send(Reply::Refused(refusal).into());
+    }
+
+    fn passed(&mut self, from: MemberId, answer: bool, passed: Passed) {
+        if answer {
+            return self.passing.answered(passed);
+        }
+        let Some(call) = self.passing.hear(from, &passed) else {
+            return;
+        };
+        let (reply, answer) = oneshot::channel();
+        if crate::calls::may_be_passed(&call) {
+            crate::calls::answer(self, Asked { call, reply });
+        } else {
+            let refusal = "this may not be asked from another node";
+            let _ = reply.send(Reply::Refused(refusal.into()).into());
+        }
+        let transport = self.transport.clone();
+        let cluster = self.cluster;
+        let number = passed.number;
+        tokio::spawn(async move {
+            if let Ok(answer) = answer.await
+                && let Ok(text) = serde_json::to_string(&answer.reply)
+            {
+                transport.pass(cluster, from, true, &Passed { number, text });
+            }
+        });
     }
 
     pub(crate) fn keys(&self) -> &Keys {

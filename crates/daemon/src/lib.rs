@@ -9,6 +9,7 @@ pub mod guard;
 pub mod join;
 mod mirror_view;
 pub mod mirrors;
+mod passing;
 pub mod paths;
 mod persist;
 mod recording;

@@ -10,6 +10,7 @@ use hotpair_wire::codec;
 use hotpair_wire::frame::{self, Decoder};
 use hotpair_wire::pki::{self, ClientAuth, Identity, PkiError};
 use rustls::pki_types::ServerName;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +28,9 @@ use crate::join::{JoinReply, JoinRequest};
 pub const MESSAGE: u8 = 1;
 pub const JOIN: u8 = 2;
 pub const JOIN_REPLY: u8 = 3;
+/// A call of the API, passed on from one node's daemon to another's, and its answer: [`Passed`].
+pub const CALL: u8 = 4;
+pub const CALL_REPLY: u8 = 5;
 
 /// Longest frame: a document of 64 KiB and what goes with it, several times over.
 pub const FRAME_LIMIT: usize = 512 * 1024;
@@ -51,8 +55,24 @@ pub enum Net {
         request: Box<JoinRequest>,
         reply: oneshot::Sender<JoinReply>,
     },
+    /// Another node's daemon passes a call on (`answer`: answers one), over every connection.
+    Passed {
+        cluster: u64,
+        from: MemberId,
+        answer: bool,
+        passed: Passed,
+    },
     /// For the log.
     Problem(String),
+}
+
+/// A call or an answer of the API on its way between two daemons.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Passed {
+    /// The asking daemon's own number; the answer carries the same.
+    pub number: u64,
+    /// JSON of `hotpair_api::Call` or `hotpair_api::Reply`.
+    pub text: String,
 }
 
 /// A member to connect to, over one way.
@@ -105,6 +125,26 @@ impl Transport {
 
     /// Sends over every open connection to the member; without one the message is lost.
     pub fn send(&self, cluster: u64, to: MemberId, message: &Message) {
+        self.send_frame(cluster, to, MESSAGE, &codec::encode(message));
+    }
+
+    /// Passes a call, or the answer to one, on; without a connection it is lost.
+    pub fn pass(&self, cluster: u64, to: MemberId, answer: bool, passed: &Passed) {
+        let kind = if answer { CALL_REPLY } else { CALL };
+        self.send_frame(cluster, to, kind, &codec::encode(passed));
+    }
+
+    /// Is there a connection to the member?
+    pub fn reaches(&self, cluster: u64, to: MemberId) -> bool {
+        let connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let open = connections.open.get(&(cluster, to));
+        open.is_some_and(|open| !open.is_empty())
+    }
+
+    fn send_frame(&self, cluster: u64, to: MemberId, kind: u8, payload: &[u8]) {
         let connections = self
             .connections
             .lock()
@@ -112,7 +152,7 @@ impl Transport {
         let Some(open) = connections.open.get(&(cluster, to)) else {
             return;
         };
-        let Ok(bytes) = frame::encode(MESSAGE, &codec::encode(message), FRAME_LIMIT) else {
+        let Ok(bytes) = frame::encode(kind, payload, FRAME_LIMIT) else {
             return;
         };
         let bytes: Arc<[u8]> = bytes.into();
@@ -190,6 +230,16 @@ impl Transport {
                             ));
                         }
                     },
+                    Ok(Some(frame)) if matches!(frame.kind, CALL | CALL_REPLY) => {
+                        if let Ok(passed) = codec::decode(&frame.payload) {
+                            let _ = self.news.send(Net::Passed {
+                                cluster,
+                                from,
+                                answer: frame.kind == CALL_REPLY,
+                                passed,
+                            });
+                        }
+                    }
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(error) => {
