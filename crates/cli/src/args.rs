@@ -55,6 +55,8 @@ pub enum Command {
     #[command(subcommand)]
     Link(commands::link::LinkCommand),
     #[command(subcommand)]
+    Mirror(commands::mirror::MirrorCommand),
+    #[command(subcommand)]
     Config(commands::config::ConfigCommand),
     Record(commands::record::RecordArgs),
     Replay(commands::replay::ReplayArgs),

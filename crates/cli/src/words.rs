@@ -46,6 +46,62 @@ pub fn time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not between 1 s and 365 d"))
 }
 
+/// An amount of bytes: `512`, `64KiB`, `20GiB`, `1TB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no size: write 512MiB, 20GiB or 1TiB");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.trim_end().parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).ok_or_else(wrong)
+}
+
+/// Bytes for people: `20 GiB`, `1.5 MiB`.
+pub fn shown_bytes(bytes: u64) -> String {
+    for (unit, name) in [
+        (1u64 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ] {
+        if bytes >= unit {
+            if bytes.is_multiple_of(unit) {
+                return format!("{} {name}", bytes / unit);
+            }
+            let tenths = bytes / (unit / 10).max(1);
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// A rough time for people: `45 s`, `12 min`, `3 h 20 min`.
+pub fn shown_duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// A moment in milliseconds since 1970, for people.
+pub fn shown_time(milliseconds: u64) -> String {
+    i64::try_from(milliseconds)
+        .ok()
+        .and_then(|at| jiff::Timestamp::from_millisecond(at).ok())
+        .map_or_else(|| "unknown".into(), |at| at.to_string())
+}
+
 /// Seconds for people: `1 h`, `90 s`.
 pub fn shown(seconds: u64) -> String {
     for (unit, name) in [(86_400, "d"), (3600, "h"), (60, "min")] {
@@ -130,6 +186,15 @@ mod tests {
         ] {
             assert!(time(bad).is_err(), "{bad}");
         }
+        assert_eq!(
+            (bytes("20GiB"), bytes("1 TB"), bytes("4k")),
+            (Ok(20 << 30), Ok(1_000_000_000_000), Ok(4096))
+        );
+        for bad in ["", "GiB", "-1", "1XB", "99999999TiB", "1.5GiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(shown_bytes(20 << 30), "20 GiB");
+        assert_eq!(shown_bytes(1_572_864), "1.5 MiB");
         assert_eq!(
             (shown(3600), shown(90), shown(120)),
             ("1 h".into(), "90 s".into(), "2 min".into())

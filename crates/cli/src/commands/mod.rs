@@ -11,6 +11,7 @@ pub mod join;
 pub mod link;
 pub mod maintenance;
 pub mod man;
+pub mod mirror;
 pub mod node;
 pub mod record;
 pub mod replay;
@@ -50,6 +51,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Arm(change) => session.change(Request::Arm, change.dry_run),
         Command::Node(command) => node::run(session, command),
         Command::Link(command) => link::run(session, command),
+        Command::Mirror(command) => mirror::run(session, command),
         Command::Config(command) => config::run(session, command),
         Command::Record(args) => record::run(session, &args),
         Command::Replay(args) => replay::run(session, &args),

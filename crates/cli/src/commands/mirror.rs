@@ -1,0 +1,447 @@
+//! `hotpair mirror`: volumes that two nodes keep the same.
+
+mod edit;
+mod show;
+
+use crate::args::Change;
+use crate::confirm::Confirmation;
+use crate::failure::Failure;
+use crate::session::{self, Outcome, Session, unexpected};
+use crate::words;
+use clap::{Args, Subcommand};
+use hotpair_api::{Call, MirrorView, MirrorWork, Reply};
+use hotpair_core::ids::{GroupId, MemberId, ResourceId};
+use hotpair_core::request::Request;
+use std::time::Duration;
+
+pub use edit::{CreateArgs, GrowArgs, RemoveArgs};
+pub use show::ShowArgs;
+
+/// How long a mirror process may take to begin what it is asked for.
+const WORK: Duration = Duration::from_secs(70);
+
+/// Mirrors: make, look at, verify, snapshot, mend.
+#[derive(Debug, Subcommand)]
+pub enum MirrorCommand {
+    /// List the mirrors with the state of their copies.
+    List,
+    Show(ShowArgs),
+    Create(CreateArgs),
+    Grow(GrowArgs),
+    Remove(RemoveArgs),
+    Renew(RenewArgs),
+    Verify(VerifyArgs),
+    /// Stop resynchronisation and verification until resumed; new writes are still mirrored.
+    Pause(NameArgs),
+    /// Go on with resynchronisation and verification.
+    Resume(NameArgs),
+    Rate(RateArgs),
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    #[command(subcommand)]
+    SplitBrain(SplitBrainCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct NameArgs {
+    /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+    mirror: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Make a node's copy anew: its disk was replaced, or what is on it may be lost.
+#[derive(Debug, Args)]
+pub struct RenewArgs {
+    /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+    mirror: String,
+    /// The node whose copy is made.
+    #[arg(long, value_name = "NODE")]
+    on: String,
+    /// What the disk holds now may be lost.
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Compare both copies block by block, beside running services.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+    mirror: String,
+    /// Send the blocks that differ from the active side.
+    #[arg(long)]
+    repair: bool,
+    /// Return when it has begun instead of showing the progress; Ctrl-C leaves it running, too.
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Limit resynchronisation and verification until the mirror process starts anew; for ever:
+/// `resync_rate` in the configuration.
+#[derive(Debug, Args)]
+pub struct RateArgs {
+    /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+    mirror: String,
+    /// Bytes a second, as 100MiB; `none`: as fast as it goes.
+    limit: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Snapshots of the copy of one node.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Keep what the copy holds now.
+    Create(SnapshotArgs),
+    /// List the snapshots on every node.
+    List {
+        /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+        mirror: String,
+    },
+    Remove(SnapshotArgs),
+    /// Give the kernel a read-only device of a snapshot.
+    Expose(ExposeArgs),
+    /// End a device made by `expose`.
+    Conceal(ExposeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+    mirror: String,
+    /// Name of the snapshot.
+    name: String,
+    /// The node whose copy it is of; this node by default.
+    #[arg(long, value_name = "NODE")]
+    on: Option<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+#[derive(Debug, Args)]
+pub struct ExposeArgs {
+    /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+    mirror: String,
+    /// Name of the snapshot; without one, the copy itself as it is (while it is not in use).
+    #[arg(long)]
+    name: Option<String>,
+    /// Where the link to the device shall be.
+    #[arg(long, value_name = "PATH")]
+    at: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Both copies have writes that the other lacks.
+#[derive(Debug, Subcommand)]
+pub enum SplitBrainCommand {
+    /// Compare both sides.
+    Show {
+        /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+        mirror: String,
+    },
+    Resolve(ResolveArgs),
+}
+
+/// Keep one node's copy. What the other has beyond it is snapshotted, then overwritten.
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+    mirror: String,
+    /// The node whose copy is kept.
+    #[arg(long, value_name = "NODE")]
+    keep: String,
+    #[command(flatten)]
+    confirmation: Confirmation,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub fn run(session: &Session, command: MirrorCommand) -> Outcome {
+    match command {
+        MirrorCommand::List => show::list(session),
+        MirrorCommand::Show(args) => show::run(session, &args),
+        MirrorCommand::Create(args) => edit::create(session, &args),
+        MirrorCommand::Grow(args) => edit::grow(session, &args),
+        MirrorCommand::Remove(args) => edit::remove(session, &args),
+        MirrorCommand::Renew(args) => renew(session, &args),
+        MirrorCommand::Verify(args) => verify(session, &args),
+        MirrorCommand::Pause(args) => everywhere(session, &args, &MirrorWork::Pause),
+        MirrorCommand::Resume(args) => everywhere(session, &args, &MirrorWork::Resume),
+        MirrorCommand::Rate(args) => rate(session, args),
+        MirrorCommand::Snapshot(command) => snapshot(session, command),
+        MirrorCommand::SplitBrain(SplitBrainCommand::Show { mirror }) => {
+            show::split_brain(session, &mirror)
+        }
+        MirrorCommand::SplitBrain(SplitBrainCommand::Resolve(args)) => resolve(session, &args),
+    }
+}
+
+/// Every mirror, as the daemon of this node (`on`: of another) knows it.
+fn all(session: &Session, on: Option<&str>) -> Result<Vec<MirrorView>, Failure> {
+    let call = on.map_or(Call::Mirrors, |node| Call::On {
+        node: node.to_owned(),
+        call: Box::new(Call::Mirrors),
+    });
+    match session.ask(call)? {
+        Reply::Mirrors(views) => Ok(views),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The mirror that `name` names: GROUP/MIRROR, or MIRROR alone.
+fn find(session: &Session, name: &str) -> Result<MirrorView, Failure> {
+    let views = all(session, None)?;
+    pick(views, name)
+}
+
+fn pick(views: Vec<MirrorView>, name: &str) -> Result<MirrorView, Failure> {
+    let full = |view: &MirrorView| format!("{}/{}", view.group, view.name);
+    let names: Vec<String> = views.iter().map(full).collect();
+    let mut found: Vec<MirrorView> = views
+        .into_iter()
+        .filter(|view| full(view) == name || view.name == name)
+        .collect();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            Err(session::no_such("mirror", name, &names))
+        }
+        _ => Err(
+            Failure::refused(format!("there are several mirrors `{name}`"))
+                .hint(format!("name one of: {}", names.join(", "))),
+        ),
+    }
+}
+
+fn full(view: &MirrorView) -> String {
+    format!("{}/{}", view.group, view.name)
+}
+
+/// The member number of a node that keeps a copy.
+fn copy_on(view: &MirrorView, node: &str) -> Result<MemberId, Failure> {
+    let copy = view.copies.iter().find(|copy| copy.node == node);
+    copy.map(|copy| MemberId(copy.number)).ok_or_else(|| {
+        let names: Vec<&str> = view.copies.iter().map(|copy| copy.node.as_str()).collect();
+        Failure::refused(format!("`{node}` keeps no copy of {}", full(view)))
+            .hint(format!("copies are on: {}", names.join(", ")))
+    })
+}
+
+/// Has the mirror process of `node` do something.
+fn work(
+    session: &Session,
+    view: &MirrorView,
+    node: &str,
+    work: MirrorWork,
+) -> Result<String, Failure> {
+    let call = Call::On {
+        node: node.to_owned(),
+        call: Box::new(Call::MirrorWork {
+            group: view.group.clone(),
+            mirror: view.name.clone(),
+            work,
+        }),
+    };
+    match session.call(call, WORK)? {
+        Reply::Done(text) => Ok(text),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn request(view: &MirrorView, make: impl FnOnce(GroupId, ResourceId) -> Request) -> Request {
+    make(GroupId(view.group.clone()), ResourceId(view.name.clone()))
+}
+
+fn renew(session: &Session, args: &RenewArgs) -> Outcome {
+    let view = find(session, &args.mirror)?;
+    let node = copy_on(&view, &args.on)?;
+    if args.overwrite && !args.change.dry_run {
+        let copy = view.copies.iter().find(|copy| copy.node == args.on);
+        let place = copy.map_or("its disk", |copy| copy.place.as_str());
+        let danger = format!(
+            "Everything that {place} on {} holds now will be lost.",
+            args.on
+        );
+        args.confirmation.require(&args.on, &danger)?;
+    }
+    let request = request(&view, |group, resource| Request::MirrorRenew {
+        group,
+        resource,
+        node,
+        overwrite: args.overwrite,
+    });
+    session.change(request, args.change.dry_run)
+}
+
+fn resolve(session: &Session, args: &ResolveArgs) -> Outcome {
+    let view = find(session, &args.mirror)?;
+    let node = copy_on(&view, &args.keep)?;
+    if !args.change.dry_run {
+        let others: Vec<&str> = view
+            .copies
+            .iter()
+            .filter(|copy| copy.node != args.keep)
+            .map(|copy| copy.node.as_str())
+            .collect();
+        let danger = format!(
+            "The copy of {} on {} is kept. What {} has beyond it is given up; it stays readable as a snapshot \
+             on that node.",
+            full(&view),
+            args.keep,
+            others.join(" and ")
+        );
+        args.confirmation.require(&args.keep, &danger)?;
+    }
+    let request = request(&view, |group, resource| Request::MirrorKeep {
+        group,
+        resource,
+        node,
+    });
+    session.change(request, args.change.dry_run)
+}
+
+fn verify(session: &Session, args: &VerifyArgs) -> Outcome {
+    let view = find(session, &args.mirror)?;
+    let Some(active) = view.active_on.clone() else {
+        return Err(
+            Failure::refused(format!("{} is not open on any node", full(&view))).hint(format!(
+                "start its group with `hotpair group start {}`",
+                view.group
+            )),
+        );
+    };
+    if args.change.dry_run {
+        return session.say(
+            &format!("{} is read on both nodes and compared", full(&view)),
+            true,
+        );
+    }
+    let repair = args.repair;
+    work(session, &view, &active, MirrorWork::Verify { repair })?;
+    if args.no_wait || session.json {
+        return session.say(
+            &format!("the verification of {} has begun", full(&view)),
+            false,
+        );
+    }
+    show::follow_verification(session, &view, &active, args.repair)
+}
+
+/// On every node with a copy that can be reached.
+fn everywhere(session: &Session, args: &NameArgs, what: &MirrorWork) -> Outcome {
+    let view = find(session, &args.mirror)?;
+    let word = match what {
+        MirrorWork::Pause => "paused",
+        MirrorWork::Resume => "resumed",
+        _ => "limited",
+    };
+    let text = format!(
+        "resynchronisation and verification of {} are {word}",
+        full(&view)
+    );
+    if args.change.dry_run {
+        return session.say(&text, true);
+    }
+    on_all(session, &view, what)?;
+    session.say(&text, false)
+}
+
+fn on_all(session: &Session, view: &MirrorView, what: &MirrorWork) -> Result<(), Failure> {
+    let mut done = 0;
+    let mut failed = None;
+    for copy in &view.copies {
+        match work(session, view, &copy.node, what.clone()) {
+            Ok(_) => done += 1,
+            Err(failure) => failed = Some(failure),
+        }
+    }
+    match failed {
+        Some(failure) if done == 0 => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+fn rate(session: &Session, args: RateArgs) -> Outcome {
+    let limit = match args.limit.as_str() {
+        "none" => None,
+        text => Some(words::bytes(text).map_err(Failure::refused)?),
+    };
+    let args = NameArgs {
+        mirror: args.mirror,
+        change: args.change,
+    };
+    everywhere(session, &args, &MirrorWork::Rate { limit })
+}
+
+fn snapshot(session: &Session, command: SnapshotCommand) -> Outcome {
+    match command {
+        SnapshotCommand::List { mirror } => show::snapshots(session, &mirror),
+        SnapshotCommand::Create(args) => {
+            let name = args.name.clone();
+            on_one(
+                session,
+                &args,
+                MirrorWork::SnapshotTake { name },
+                "is taken",
+            )
+        }
+        SnapshotCommand::Remove(args) => {
+            let name = args.name.clone();
+            on_one(
+                session,
+                &args,
+                MirrorWork::SnapshotRemove { name },
+                "is removed",
+            )
+        }
+        SnapshotCommand::Expose(args) => {
+            let what = MirrorWork::Expose {
+                snapshot: args.name.clone(),
+                at: args.at.clone(),
+            };
+            here(session, &args, what, "a read-only device is there now")
+        }
+        SnapshotCommand::Conceal(args) => {
+            let what = MirrorWork::Conceal {
+                at: args.at.clone(),
+            };
+            here(session, &args, what, "the device is gone")
+        }
+    }
+}
+
+fn on_one(session: &Session, args: &SnapshotArgs, what: MirrorWork, done: &str) -> Outcome {
+    let view = find(session, &args.mirror)?;
+    let node = match &args.on {
+        Some(node) => node.clone(),
+        None => session.status()?.node,
+    };
+    copy_on(&view, &node)?;
+    let text = format!(
+        "the snapshot `{}` of {} on {node} {done}",
+        args.name,
+        full(&view)
+    );
+    if !args.change.dry_run {
+        work(session, &view, &node, what)?;
+    }
+    session.say(&text, args.change.dry_run)
+}
+
+fn here(session: &Session, args: &ExposeArgs, what: MirrorWork, done: &str) -> Outcome {
+    let view = find(session, &args.mirror)?;
+    let node = session.status()?.node;
+    copy_on(&view, &node)?;
+    if !args.change.dry_run {
+        work(session, &view, &node, what)?;
+    }
+    session.say(&format!("{}: {done}", args.at), args.change.dry_run)
+}
