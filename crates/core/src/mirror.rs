@@ -38,8 +38,8 @@ impl Generation {
     /// Nothing was ever written under it: a copy that was just made.
     pub const NONE: Self = Self(0);
 
-    /// The generation that begins with the document of `version`, written by leader `by`: no two
-    /// documents, of whatever lineage, make the same one.
+    /// The generation that begins with the document of `version`, for the copy of node `by`: no two
+    /// documents, of whatever lineage, make the same one for different copies.
     #[must_use]
     pub fn begun(version: Version, by: MemberId, mirror: u64) -> Self {
         let mut state = mirror;
@@ -272,8 +272,8 @@ impl Data {
     }
 
     /// May the disk that `report` tells of be opened as the up-to-date copy that `self` says it is?
-    /// Its generation is the present one or, if it was not stamped yet, the one before it: nothing is
-    /// acknowledged under a generation before the disk bears it. A solo generation fits once it was
+    /// Its generation is the present one or, if it is the only up-to-date copy and was not stamped yet,
+    /// the one before it: nothing is acknowledged under a generation before the disk bears it. A solo generation fits once it was
     /// agreed upon; it is stamped as the generation then.
     #[must_use]
     pub fn fits(&self, disk: &Disk) -> bool {
@@ -285,7 +285,11 @@ impl Data {
                 ..
             } => match solo {
                 Some(solo) => *solo == self.generation,
-                None => *generation == self.generation || self.ancestors.last() == Some(generation),
+                None => {
+                    *generation == self.generation
+                        || self.up_to_date().count() == 1
+                            && self.ancestors.last() == Some(generation)
+                }
             },
             _ => false,
         }
@@ -307,6 +311,9 @@ pub struct MirrorOrders {
     pub size: u64,
     /// A peer that was not heard for so long is taken to be gone.
     pub peer_timeout: Duration,
+    /// The group is leaving this node: a write that is held for longer than two `peer_timeout`s, because
+    /// a copy that missed it is not recorded, fails, and the device closes.
+    pub leaving: bool,
 }
 
 /// What is certain.
@@ -327,7 +334,8 @@ pub struct MirrorCommitted {
 pub struct MirrorReport {
     /// The orders it has taken in.
     pub under: Version,
-    /// [`Data::serial`] of the committed data it has taken in; 0: none.
+    /// [`Data::id`] and [`Data::serial`] of the committed data it has taken in; 0: none.
+    pub id: u64,
     pub serial: u64,
     /// Epoch in which it was last told to open here since the process started: `lacks` and `complete`
     /// are about it.
@@ -378,6 +386,7 @@ impl MirrorReport {
     pub fn fresh() -> Self {
         Self {
             under: Version::ZERO,
+            id: 0,
             serial: 0,
             opened: None,
             open: false,

@@ -297,7 +297,10 @@ impl<'a> Draft<'a> {
         }
         state.state.is_down()
             && state.epoch == self.placement(group).epoch
-            && (!self.needs_no_lease(group) || report.version >= self.view.document.version)
+            && (!self.needs_no_lease(group)
+                || report.version >= self.view.document.version
+                    && self.mirrors_agree(group, holder))
+            && self.mirrors_closed(group, holder)
     }
 
     /// A node where the group could not be stopped, and may still run.

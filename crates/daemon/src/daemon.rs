@@ -267,10 +267,11 @@ impl Daemon {
             tokio::select! {
                 biased;
                 Some(news) = channels.guard.recv() => self.guard_news(news),
+                // What a mirror says before its work ends must be known first.
+                Some(news) = channels.mirrors.recv() => self.mirror_news(news),
                 Some(event) = channels.exec.recv() => self.exec_event(event),
                 Some(net) = channels.net.recv() => self.net(net),
                 Some(written) = channels.written.recv() => self.written(written),
-                Some(news) = channels.mirrors.recv() => self.mirror_news(news),
                 Some(asked) = channels.asked.recv() => self.asked(asked),
                 _ = terminate.recv() => {
                     self.log(Level::Message, "the daemon was told to end; services go on for 2 s without it");

@@ -5,6 +5,9 @@
 //! a daemon that was restarted connects again. To each new connection it says its report and status at
 //! once, then whenever they change (status at most twice a second). It acts on nothing that needs orders
 //! before the first [`ToMirror::Setup`] and [`ToMirror::Orders`] of its life.
+//!
+//! For its whole life it holds an exclusive `flock` on a file beside the socket, [`pid_file`], that has its
+//! number in decimal: so a second one ends at once, and one that does not answer can be killed.
 
 use hotpair_core::config::{CopyPlace, Export, OnDiskFailure};
 use hotpair_core::ids::{Epoch, HostBoot, MemberId};
@@ -12,6 +15,12 @@ use hotpair_core::mirror::{MirrorId, MirrorOrders, MirrorReport};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+/// The file that says which process serves `socket`.
+#[must_use]
+pub fn pid_file(socket: &std::path::Path) -> PathBuf {
+    socket.with_extension("pid")
+}
 
 /// Frame kind of everything on this socket.
 pub const KIND: u8 = 2;
@@ -25,7 +34,7 @@ pub enum ToMirror {
     /// device is not open.
     Setup(Box<Setup>),
     Orders(Box<MirrorOrders>),
-    /// Ends in one [`FromMirror::Done`] with the same ticket.
+    /// Ends in one [`FromMirror::Done`] with the same ticket, after the report of what it changed.
     Work {
         ticket: u64,
         work: Work,

@@ -111,6 +111,12 @@ impl GroupRun {
         }
     }
 
+    /// It has failed in this epoch, beyond the restarts allowed.
+    #[must_use]
+    pub fn has_given_up(&self) -> bool {
+        self.given_up.is_some()
+    }
+
     /// When `settle` must be called at the latest, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {

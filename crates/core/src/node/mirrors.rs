@@ -35,6 +35,7 @@ impl Mirrors {
         me: MemberId,
         kept: &Document,
         acting: Option<&Document>,
+        given_up: impl Fn(&GroupId) -> bool,
         actions: &mut Vec<Action>,
     ) {
         let mut wanted = BTreeMap::new();
@@ -42,7 +43,8 @@ impl Mirrors {
             let mirrors = config.mirrors();
             for (resource, mirror) in mirrors.filter(|(_, mirror)| mirror.copies.contains_key(&me))
             {
-                let orders = orders(kept, acting, group, resource, mirror);
+                let mut orders = orders(kept, acting, group, resource, mirror);
+                orders.leaving |= given_up(group);
                 wanted.insert((group.clone(), resource.clone()), orders);
             }
         }
@@ -77,7 +79,8 @@ fn orders(
     mirror: &Mirror,
 ) -> MirrorOrders {
     let placement = kept.groups.get(group);
-    let committed = acting.and_then(|document| committed(document, group, resource));
+    let pinned = placement.is_some_and(Placement::pinned);
+    let committed = acting.and_then(|document| committed(document, group, resource, pinned));
     MirrorOrders {
         version: kept.version,
         holder: placement.and_then(|placement| placement.holder),
@@ -88,6 +91,9 @@ fn orders(
         mode: mirror.mode,
         size: mirror.size,
         peer_timeout: kept.config.timing.down(),
+        leaving: placement.is_some_and(|placement| {
+            (placement.moving.as_ref()).is_some_and(|moving| moving.to.is_some())
+        }),
     }
 }
 
@@ -95,6 +101,7 @@ fn committed(
     document: &Document,
     group: &GroupId,
     resource: &ResourceId,
+    pinned: bool,
 ) -> Option<MirrorCommitted> {
     let placement: &Placement = document.groups.get(group)?;
     let data = placement.mirrors.get(resource)?.clone();
@@ -103,6 +110,6 @@ fn committed(
         data,
         holder: placement.holder,
         epoch: placement.epoch,
-        solo_after: placement.pinned().then_some(document.config.timing.down()),
+        solo_after: (pinned && placement.pinned()).then_some(document.config.timing.down()),
     })
 }

@@ -444,8 +444,11 @@ impl Node {
 
     fn tell_mirrors(&mut self, actions: &mut Vec<Action>) {
         if let Some(document) = self.agreement.kept() {
+            let groups = &self.groups;
+            let acting = self.acting.as_deref();
+            let given_up = |group: &GroupId| groups.has_given_up(group);
             self.mirrors
-                .tell(self.id.me, document, self.acting.as_deref(), actions);
+                .tell(self.id.me, document, acting, given_up, actions);
         }
     }
 

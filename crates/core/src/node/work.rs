@@ -199,6 +199,11 @@ impl Groups {
         run.fact(now, resource, bounded_fact(fact));
     }
 
+    /// The group has failed here and is being stopped, or was.
+    pub fn has_given_up(&self, group: &GroupId) -> bool {
+        self.runs.get(group).is_some_and(GroupRun::has_given_up)
+    }
+
     pub fn clear(&mut self, group: &GroupId) {
         if let Some(run) = self.runs.get_mut(group) {
             run.clear();

@@ -69,6 +69,7 @@ impl Desk<'_> {
                 ));
             }
         }
+        self.mirror_problems(new, &mut problems);
         for (group, config) in &new.groups {
             if config
                 .nodes
@@ -79,6 +80,46 @@ impl Desk<'_> {
             }
         }
         problems
+    }
+
+    /// A mirror's data must not be lost by an edit.
+    fn mirror_problems(&self, new: &Cluster, problems: &mut Vec<String>) {
+        for (group, old) in &self.document.config.groups {
+            let held = self.draft.placement(group).holder.is_some();
+            let next = new.groups.get(group);
+            for (id, mirror) in old.mirrors() {
+                let Some(next) = next.and_then(|next| next.mirror(id)) else {
+                    if held {
+                        problems.push(format!(
+                            "the mirror {group}/{id} is removed, but {group} runs; stop it first with \
+                             `hotpair group stop {group}`"
+                        ));
+                    }
+                    continue;
+                };
+                if next.size < mirror.size {
+                    problems.push(format!(
+                        "the mirror {group}/{id} cannot be made smaller ({} bytes instead of {})",
+                        next.size, mirror.size
+                    ));
+                }
+            }
+        }
+        let gone = |group: &GroupId, id: &ResourceId, node| {
+            let next = new.groups.get(group).and_then(|next| next.mirror(id));
+            next.is_some_and(|next| !next.copies.contains_key(&node))
+        };
+        for (group, placement) in &self.document.groups {
+            for (id, data) in &placement.mirrors {
+                let mut good = data.up_to_date().peekable();
+                if good.peek().is_some() && good.all(|node| gone(group, id, node)) {
+                    problems.push(format!(
+                        "{group}/{id} would be left without a copy that is up to date; let another one be \
+                         synchronised first"
+                    ));
+                }
+            }
+        }
     }
 
     fn effects(&self, new: &Cluster) -> Vec<String> {

@@ -39,6 +39,20 @@ impl Desk<'_> {
         })
     }
 
+    /// Mirrors that have no copy up to date but on nodes that `gone` names.
+    pub(super) fn only_good_copies(&self, gone: impl Fn(MemberId) -> bool) -> Vec<String> {
+        let mut names = Vec::new();
+        for (group, placement) in &self.document.groups {
+            for (resource, data) in &placement.mirrors {
+                let mut good = data.up_to_date().peekable();
+                if good.peek().is_some() && good.all(&gone) {
+                    names.push(format!("{group}/{resource}"));
+                }
+            }
+        }
+        names
+    }
+
     /// The copy is made anew, from nothing, and resynchronised.
     pub(super) fn renew_copy(
         &self,
@@ -59,6 +73,16 @@ impl Desk<'_> {
         if matches!(copy, Copy::UpToDate) && data.up_to_date().all(|other| other == node) {
             return Err(format!(
                 "the copy on {name} is the only one that is up to date: making it anew would lose the data"
+            ));
+        }
+        let another = data.up_to_date().any(|other| {
+            let report = self.draft.mirror_report(other, group, resource);
+            other != node && report.is_some_and(|report| data.fits(&report.disk) || report.open)
+        });
+        if copy == Copy::UpToDate && !another {
+            return Err(format!(
+                "the other copy that is up to date cannot be used now: making the one on {name} anew might lose \
+                 the data"
             ));
         }
         if self.document.groups[group].holder == Some(node) {
@@ -106,6 +130,10 @@ impl Desk<'_> {
         let Some(change) = self.draft.keeping(group, resource, node) else {
             let why = match self.draft.mirror_report(node, group, resource) {
                 None => "it is not online, or its mirror process has not reported".to_owned(),
+                Some(report) if (report.id, report.serial) != (data.id, data.serial) => {
+                    "its mirror process has not taken in the newest document yet: try again in a moment"
+                        .to_owned()
+                }
                 Some(report) => match &report.disk {
                     Disk::Failed(why) => why.clone(),
                     Disk::Attached { .. } => {

@@ -122,6 +122,14 @@ impl Desk<'_> {
                 only.join(", ")
             ));
         }
+        let kept = self.only_good_copies(|other| other == node);
+        if !kept.is_empty() {
+            return Err(format!(
+                "{name} has the only copy that is up to date of {}; let another copy be synchronised first, or \
+                 keep another one with `hotpair mirror split-brain resolve`",
+                kept.join(", ")
+            ));
+        }
         Ok(Accepted::new(
             vec![Change::Remove { node }],
             format!("{name} will be taken out of the configuration and have no vote any more"),

@@ -1,7 +1,7 @@
 //! One change of the document, and how it is made.
 
 use super::mirror;
-use crate::config::Cluster;
+use crate::config::{Cluster, ResourceKind};
 use crate::document::{Document, Failure, Goal, Move, Pin, PinReason, Placement};
 use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, ResourceId};
 use crate::mirror::{Copy, Generation};
@@ -468,7 +468,12 @@ fn set<T: Ord>(set: &mut BTreeSet<T>, value: T, present: bool) {
     }
 }
 
-fn set_holder(document: &mut Document, group: &GroupId, to: Option<MemberId>, reason: &Reason) {
+pub(super) fn set_holder(
+    document: &mut Document,
+    group: &GroupId,
+    to: Option<MemberId>,
+    reason: &Reason,
+) {
     let Some(placement) = document.groups.get_mut(group) else {
         return;
     };
@@ -530,8 +535,14 @@ fn remove(document: &mut Document, node: MemberId) {
     for group in config.groups.values_mut() {
         group.nodes.retain(|&n| n != node);
         for resource in group.resources.values_mut() {
-            if let crate::config::ResourceKind::Address(address) = &mut resource.kind {
-                address.nics_on.remove(&node);
+            match &mut resource.kind {
+                ResourceKind::Address(address) => {
+                    address.nics_on.remove(&node);
+                }
+                ResourceKind::Mirror(mirror) => {
+                    mirror.copies.remove(&node);
+                }
+                ResourceKind::Program(_) | ResourceKind::Service(_) | ResourceKind::Mount(_) => {}
             }
         }
     }

@@ -5,11 +5,12 @@
 
 use super::{Change, Draft, Obstacle};
 use crate::config::{Mirror, OnSplitBrain};
-use crate::document::Document;
+use crate::document::{Document, Goal};
 use crate::fault::{Fault as Bug, planted};
 use crate::ids::{GroupId, MemberId, ResourceId};
 use crate::mirror::{Copy, Data, Disk, Generation, MirrorReport};
 use crate::reason::Reason;
+use crate::report::GroupState;
 use std::collections::BTreeSet;
 
 pub(super) fn plan(draft: &mut Draft<'_>, group: &GroupId) {
@@ -23,7 +24,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, group: &GroupId) {
             mirror,
             data: &data,
         };
-        let change = going_alone(draft, &case)
+        let change = adopted(draft, &case)
+            .or_else(|| going_alone(draft, &case))
             .or_else(|| completed(draft, &case))
             .or_else(|| copies(draft, &case))
             .or_else(|| split_brain(draft, &case));
@@ -41,6 +43,12 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// Is the report about the data as it is now?
+    fn knows(&self, report: &MirrorReport) -> bool {
+        let now = (report.id, report.serial) == (self.data.id, self.data.serial);
+        now || planted(Bug::StaleMirrorReport)
+    }
+
     fn set(&self, node: MemberId, copy: Copy) -> Change {
         Change::SetCopy {
             group: self.group.clone(),
@@ -62,31 +70,78 @@ fn active<'a>(draft: &Draft<'a>, case: &Case<'_>) -> Option<(MemberId, &'a Mirro
     let placement = draft.placement(case.group);
     let holder = placement.holder?;
     let report = draft.mirror_report(holder, case.group, case.resource)?;
-    let serial = report.serial == case.data.serial || planted(Bug::StaleMirrorReport);
-    (serial && report.opened == Some(placement.epoch)).then_some((holder, report))
+    (case.knows(report) && report.opened == Some(placement.epoch)).then_some((holder, report))
+}
+
+/// An up-to-date copy went on alone on its own mark, and nobody went on elsewhere: its generation is
+/// the data's from now on.
+fn adopted(draft: &Draft<'_>, case: &Case<'_>) -> Option<Change> {
+    let holder = draft.placement(case.group).holder;
+    let data = case.data;
+    let (node, solo) = data.up_to_date().find_map(|node| {
+        let report = draft.mirror_report(node, case.group, case.resource)?;
+        let Disk::Attached {
+            generation,
+            solo: Some(solo),
+            consistent: true,
+            ..
+        } = report.disk
+        else {
+            return None;
+        };
+        let alone = data.up_to_date().all(|other| other == node);
+        let base =
+            generation == data.generation || alone && data.ancestors.last() == Some(&generation);
+        let elsewhere = holder.is_some_and(|holder| holder != node);
+        (case.knows(report) && base && solo != data.generation && !elsewhere)
+            .then_some((node, solo))
+    })?;
+    let lacking = data.copies.keys().copied().filter(|&other| other != node);
+    Some(Change::GoAlone {
+        group: case.group.clone(),
+        resource: case.resource.clone(),
+        lacking: lacking.collect(),
+        solo: Some(solo),
+    })
 }
 
 /// The active side has a write to acknowledge that some copies missed.
 fn going_alone(draft: &Draft<'_>, case: &Case<'_>) -> Option<Change> {
     let (holder, report) = active(draft, case)?;
-    let solo = match report.disk {
-        Disk::Attached {
-            solo: Some(solo), ..
-        } => Some(solo),
-        _ => None,
-    };
-    let copies = case.data.copies.keys();
-    let lacking: BTreeSet<MemberId> = copies
-        .copied()
-        .filter(|node| report.lacks.contains(node) || solo.is_some() && *node != holder)
-        .collect();
+    let copies = case.data.copies.keys().copied();
+    let lacking: BTreeSet<MemberId> = copies.filter(|node| report.lacks.contains(node)).collect();
     let left = case.data.up_to_date().any(|node| !lacking.contains(&node));
-    (!lacking.is_empty() && left).then(|| Change::GoAlone {
+    if lacking.is_empty() || !left || spared(draft, case, holder, &lacking) {
+        return None;
+    }
+    Some(Change::GoAlone {
         group: case.group.clone(),
         resource: case.resource.clone(),
         lacking,
-        solo,
+        solo: None,
     })
+}
+
+/// The holder is on its way out, and a node whose copy it would leave behind can take over: it must
+/// not take its only successor with it. What it could not acknowledge fails.
+fn spared(
+    draft: &Draft<'_>,
+    case: &Case<'_>,
+    holder: MemberId,
+    lacking: &BTreeSet<MemberId>,
+) -> bool {
+    let placement = draft.placement(case.group);
+    let stays_stopped = placement.goal != Goal::Run
+        || (placement.moving.as_ref()).is_some_and(|moving| moving.to.is_none());
+    let leaving = match draft.group_report(holder, case.group).map(|r| &r.state) {
+        Some(GroupState::Failed { .. } | GroupState::StopFailed { .. }) => true,
+        Some(GroupState::Stopping) => !stays_stopped,
+        _ => false,
+    };
+    leaving
+        && lacking
+            .iter()
+            .any(|&node| case.data.is_up_to_date(node) && draft.fitness(case.group, node).is_fit())
 }
 
 /// The active side says that a copy has everything again.
@@ -104,7 +159,7 @@ fn copies(draft: &Draft<'_>, case: &Case<'_>) -> Option<Change> {
     case.data.copies.iter().find_map(|(&node, &copy)| {
         let report = draft.mirror_report(node, case.group, case.resource)?;
         // What it says may be older than what the holder said of it.
-        if report.serial != case.data.serial {
+        if !case.knows(report) {
             return None;
         }
         // The active side's own copy is its own word's matter.
@@ -126,17 +181,29 @@ fn next(case: &Case<'_>, node: MemberId, copy: Copy, disk: &Disk) -> Option<Copy
         Disk::Attached { .. } => attached(data, disk),
     };
     match copy {
-        // A disk with a mark of its own is made anew first.
-        Copy::New { .. } if matches!(found, Copy::Lost | Copy::Diverged { .. }) => None,
+        Copy::New { .. } if !fresh(disk) => None,
         Copy::New { .. } if first_copy(data) && node == case.mirror.source => Some(Copy::UpToDate),
         Copy::New { .. } => Some(Copy::Inconsistent),
-        Copy::UpToDate if data.fits(disk) || !another => None,
+        // A disk that cannot be used now may be late; its node is unfit meanwhile.
+        Copy::UpToDate if data.fits(disk) || !another || found == Copy::Lost => None,
         Copy::UpToDate | Copy::Outdated | Copy::Lost => Some(found),
         // It becomes consistent again only by a resynchronisation that ends.
         Copy::Inconsistent if found == Copy::Outdated => None,
         Copy::Inconsistent => Some(found),
         Copy::Diverged { .. } | Copy::GivenUp { .. } => None,
     }
+}
+
+/// It bears a mark under which nothing was ever written.
+fn fresh(disk: &Disk) -> bool {
+    matches!(
+        disk,
+        Disk::Attached {
+            generation: Generation::NONE,
+            solo: None,
+            ..
+        }
+    )
 }
 
 /// The state of a disk with our mark that is not up to date.
@@ -198,12 +265,23 @@ fn split_brain(draft: &Draft<'_>, case: &Case<'_>) -> Option<Change> {
     });
     match case.mirror.on_split_brain {
         OnSplitBrain::Younger => Some(case.set(node, Copy::GivenUp { generation })),
-        OnSplitBrain::Older if idle => draft.keeping(case.group, case.resource, node),
-        OnSplitBrain::WithChanges if idle && unwritten => {
+        OnSplitBrain::Older if idle && known(draft, case, node) => {
+            draft.keeping(case.group, case.resource, node)
+        }
+        OnSplitBrain::WithChanges if idle && unwritten && known(draft, case, node) => {
             draft.keeping(case.group, case.resource, node)
         }
         _ => None,
     }
+}
+
+/// The copy came from this mirror's data by a mark of its own, not from who knows where.
+fn known(draft: &Draft<'_>, case: &Case<'_>, node: MemberId) -> bool {
+    let report = draft.mirror_report(node, case.group, case.resource);
+    matches!(
+        report.map(|report| &report.disk),
+        Some(Disk::Attached { generation, solo: Some(_), .. }) if case.data.descends_from(*generation)
+    )
 }
 
 impl<'a> Draft<'a> {
@@ -227,7 +305,12 @@ impl<'a> Draft<'a> {
         resource: &ResourceId,
         node: MemberId,
     ) -> Option<Change> {
-        match &self.mirror_report(node, group, resource)?.disk {
+        let data = self.document.groups.get(group)?.mirrors.get(resource)?;
+        let report = self.mirror_report(node, group, resource)?;
+        if (report.id, report.serial) != (data.id, data.serial) {
+            return None;
+        }
+        match &report.disk {
             Disk::Attached {
                 generation,
                 consistent: true,
@@ -254,7 +337,8 @@ impl<'a> Draft<'a> {
             Some(holder) if Some(holder) == to => false,
             Some(holder) => {
                 let report = self.mirror_report(holder, group, resource);
-                data.unclean || !report.is_some_and(|r| closed(r, placement.epoch))
+                let told = self.told_to_stop(group, holder);
+                data.unclean || !(told && report.is_some_and(|r| closed(r, placement.epoch)))
             }
         };
         let mirrors = placement.mirrors.iter();
@@ -262,6 +346,34 @@ impl<'a> Draft<'a> {
             .filter(|(resource, data)| open_ended(resource, data) && !planted(Bug::TakenForClean))
             .map(|(resource, _)| resource.clone())
             .collect()
+    }
+
+    /// The holder reports about the document that asks it to stop, or a newer one: what it says of
+    /// its mirrors is not from before it opened them.
+    fn told_to_stop(&self, group: &GroupId, holder: MemberId) -> bool {
+        let placement = self.placement(group);
+        let stops = placement.moving.is_some() || placement.goal != Goal::Run;
+        let newest = self
+            .report(holder)
+            .is_some_and(|report| report.version >= self.view.document.version);
+        // What has been given up in an epoch is not started again in it.
+        let failed = self.group_report(holder, group).is_some_and(|report| {
+            report.epoch == placement.epoch && matches!(report.state, GroupState::Failed { .. })
+        });
+        failed || stops && newest
+    }
+
+    /// Nothing of the group's mirrors is open on the holder, by a report that can be believed about
+    /// that.
+    pub(crate) fn mirrors_closed(&self, group: &GroupId, holder: MemberId) -> bool {
+        let placement = self.placement(group);
+        let open = |resource: &ResourceId| {
+            let report = self.mirror_report(holder, group, resource);
+            report.is_some_and(|report| report.open)
+        };
+        placement.mirrors.is_empty()
+            || (placement.moving.is_none() || self.told_to_stop(group, holder))
+                && !placement.mirrors.keys().any(open)
     }
 
     pub(super) fn data_obstacles(
@@ -307,13 +419,20 @@ impl<'a> Draft<'a> {
         if planted(Bug::UnpinSolo) {
             return true;
         }
-        self.placement(group).mirrors.keys().all(|resource| {
-            self.mirror_report(holder, group, resource)
-                .is_some_and(|report| {
-                    let solo = matches!(report.disk, Disk::Attached { solo: Some(_), .. });
-                    report.under >= self.view.document.version && !solo
-                })
-        })
+        self.placement(group)
+            .mirrors
+            .iter()
+            .all(|(resource, data)| {
+                self.mirror_report(holder, group, resource)
+                    .is_some_and(|report| {
+                        let solo = match report.disk {
+                            Disk::Attached { solo, .. } => solo,
+                            _ => None,
+                        };
+                        report.under >= self.view.document.version
+                            && solo.is_none_or(|solo| solo == data.generation)
+                    })
+            })
     }
 }
 
@@ -422,7 +541,10 @@ pub(super) fn apply(change: &Change, document: &mut Document) {
             generation,
             solo,
             ..
-        } => keep(data, *node, *generation, solo.unwrap_or(begun)),
+        } => {
+            let begun = Generation::begun(next, *node, data.id);
+            keep(data, *node, *generation, solo.unwrap_or(begun));
+        }
         _ => return,
     }
     data.serial += 1;
@@ -433,6 +555,17 @@ pub(super) fn apply(change: &Change, document: &mut Document) {
         .map(|(&node, &copy)| (node, copy))
         .collect();
     record(document, group, resource, holder, changed);
+    if let Change::Keep { node, .. } = change
+        && holder.is_some()
+    {
+        // Whoever held it held other data: its epoch ends.
+        let reason = Reason::Copy {
+            resource: resource.clone(),
+            node: *node,
+            copy: Copy::UpToDate,
+        };
+        super::change::set_holder(document, group, None, &reason);
+    }
 }
 
 fn record(
@@ -457,12 +590,14 @@ fn set_copy(data: &mut Data, node: MemberId, copy: Copy, begun: Generation) {
         return;
     }
     let first = first_copy(data);
-    data.copies.insert(node, copy);
+    let before = data.copies.insert(node, copy);
     if copy == Copy::UpToDate {
         data.alone = None;
         if first {
             data.begin(begun);
         }
+    } else if before == Some(Copy::UpToDate) {
+        data.begin(begun);
     }
 }
 

@@ -77,7 +77,9 @@ fn released(draft: &Draft<'_>, group: &GroupId) -> bool {
     let Some(holder) = draft.placement(group).holder else {
         return true;
     };
-    if draft.declared_down(holder) || draft.reported_down(group, holder) {
+    if draft.declared_down(holder)
+        || draft.reported_down(group, holder) && draft.mirrors_agree(group, holder)
+    {
         return true;
     }
     let Some(report) = draft.report(holder) else {

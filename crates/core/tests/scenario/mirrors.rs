@@ -36,6 +36,7 @@ pub fn obey_mirrors(
             .entry(resource.clone())
             .or_insert_with(MirrorReport::fresh);
         report.under = version;
+        report.id = data.id;
         report.serial = data.serial;
         if matches!(copy, Copy::New { overwrite: true }) {
             *disk = attached(Generation::NONE);
@@ -49,14 +50,17 @@ pub fn obey_mirrors(
             ..
         } = disk
         {
+            if *solo == Some(data.generation) {
+                *generation = data.generation;
+                *solo = None;
+            }
             if runs && *copy == Copy::UpToDate {
                 report.opened = Some(placement.epoch);
                 report.open = true;
                 report.clean = false;
                 *unclean = true;
-                if solo.is_none() || *solo == Some(data.generation) {
+                if solo.is_none() {
                     *generation = data.generation;
-                    *solo = None;
                 }
             } else if report.open {
                 report.open = false;
