@@ -12,7 +12,7 @@ use hotpair_core::document::Document;
 use hotpair_core::ids::{Epoch, GroupId, HostBoot, MemberId, ResourceId};
 use hotpair_core::mirror::{MirrorId, MirrorOrders, MirrorReport};
 use hotpair_volume::protocol::{
-    FRAME_LIMIT, FromMirror, KIND, MirrorLink, MirrorStatus, Setup, ToMirror, Work,
+    FRAME_LIMIT, FromMirror, KIND, MirrorLink, MirrorStatus, Setup, ToMirror, Work, pid_file,
 };
 use hotpair_wire::codec;
 use hotpair_wire::frame::{self, Decoder};
@@ -252,11 +252,19 @@ impl Mirrors {
         }
     }
 
-    /// Is its process connected?
-    pub fn is_there(&self, key: &Key) -> bool {
-        self.entries()
-            .get(key)
-            .is_some_and(|entry| entry.connection.is_some())
+    /// Takes the device away at once. A process that does not do that within `limit` is killed; with
+    /// it its device is gone, too. Blocks.
+    ///
+    /// # Errors
+    /// The process is there, does not answer, and could not be killed.
+    pub fn abort(&self, key: &Key, limit: Duration) -> Result<(), String> {
+        let aborted = self
+            .begin(key, Work::Abort)
+            .map(|waiting| waiting.recv_timeout(limit / 2));
+        if matches!(aborted, Ok(Ok(Ok(())))) {
+            return Ok(());
+        }
+        kill(&self.shared.paths.mirror_socket(key), limit / 2)
     }
 
     /// Begins work of the mirror's process; its end comes over the channel.
@@ -406,6 +414,45 @@ impl Shared {
     }
 }
 
+/// Kills the process that serves `socket`, if there is one, and waits for its end.
+fn kill(socket: &Path, limit: Duration) -> Result<(), String> {
+    use rustix::fs::{FlockOperation, flock};
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let Ok(mut file) = std::fs::File::open(pid_file(socket)) else {
+        return Ok(());
+    };
+    let ended =
+        |file: &std::fs::File| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if ended(&file) {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let pid = file
+        .read_to_string(&mut text)
+        .ok()
+        .and_then(|_| text.trim().parse().ok())
+        .and_then(Pid::from_raw)
+        .ok_or("its mirror process does not answer and has not left its number")?;
+    let handle = pidfd_open(pid, PidfdFlags::empty());
+    // The lock is looked at again with the handle in hand: the number may have been given anew.
+    if ended(&file) {
+        return Ok(());
+    }
+    handle
+        .and_then(|handle| pidfd_send_signal(handle, Signal::KILL))
+        .map_err(|error| format!("its mirror process {text} cannot be killed: {error}"))?;
+    let begun = Instant::now();
+    while !ended(&file) {
+        if begun.elapsed() >= limit {
+            return Err(format!(
+                "its mirror process {text} does not end when killed"
+            ));
+        }
+        std::thread::sleep(LOOK_GAP);
+    }
+    Ok(())
+}
+
 /// Keeps the process of one mirror running and connected.
 async fn keep(shared: Arc<Shared>, key: Key) {
     loop {
@@ -530,4 +577,48 @@ async fn converse(shared: &Shared, key: &Key, stream: UnixStream) -> bool {
         listened = reading => listened,
     };
     shared.lost(key) && listened
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that holds the lock as a mirror process does.
+    fn holder(directory: &Path) -> (PathBuf, std::process::Child) {
+        let socket = directory.join("db.data.sock");
+        let file = pid_file(&socket);
+        std::fs::write(&file, "").unwrap();
+        let child = std::process::Command::new("flock")
+            .arg("--no-fork")
+            .arg(&file)
+            .args(["sh", "-c", "echo $$ > \"$1\"; exec sleep 60", "sh"])
+            .arg(&file)
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while std::fs::read_to_string(&file).unwrap().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            std::thread::yield_now();
+        }
+        (socket, child)
+    }
+
+    #[test]
+    fn a_process_that_does_not_answer_is_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, mut child) = holder(directory.path());
+        let reaping = std::thread::spawn(move || child.wait().unwrap());
+        kill(&socket, Duration::from_secs(10)).unwrap();
+        assert!(!reaping.join().unwrap().success());
+    }
+
+    #[test]
+    fn where_no_process_holds_the_lock_nobody_is_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("db.data.sock");
+        kill(&socket, Duration::from_secs(1)).unwrap();
+        // A number that was left behind and now is somebody else's.
+        std::fs::write(pid_file(&socket), std::process::id().to_string()).unwrap();
+        kill(&socket, Duration::from_secs(1)).unwrap();
+    }
 }

@@ -32,7 +32,7 @@ impl Shared {
         let opened = mirrors.work(&slot.key, Work::Open { epoch }, resource.start_timeout);
         if opened.is_err() || slot.overtaken(completion.ticket) {
             // Half an opening must not be left.
-            let _ = mirrors.work(&slot.key, Work::Abort, KILL_LIMIT);
+            let _ = mirrors.abort(&slot.key, KILL_LIMIT);
         }
         opened
     }
@@ -45,11 +45,7 @@ impl Shared {
     }
 
     pub(super) fn kill_mirror(&self, slot: &Slot) -> Result<(), String> {
-        let mirrors = self.mirrors()?;
-        // With its process its device is gone, too.
-        if mirrors.is_there(&slot.key) {
-            mirrors.work(&slot.key, Work::Abort, KILL_LIMIT)?;
-        }
+        self.mirrors()?.abort(&slot.key, KILL_LIMIT)?;
         self.forget_record(&slot.key);
         Ok(())
     }
