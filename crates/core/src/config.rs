@@ -392,6 +392,41 @@ impl Cluster {
         voters
     }
 
+    /// Another machine takes the place of node `old`, under a new number: its links' addresses are to
+    /// be given, everything else that named the old one names the new one.
+    pub fn replace_node(&mut self, old: MemberId, new: MemberId, node: Node) {
+        self.nodes.remove(&old);
+        self.nodes.insert(new, node);
+        for link in &mut self.links {
+            link.addresses.remove(&old);
+        }
+        for group in self.groups.values_mut() {
+            for member in group.nodes.iter_mut().filter(|member| **member == old) {
+                *member = new;
+            }
+            for resource in group.resources.values_mut() {
+                match &mut resource.kind {
+                    ResourceKind::Address(address) => {
+                        if let Some(nics) = address.nics_on.remove(&old) {
+                            address.nics_on.insert(new, nics);
+                        }
+                    }
+                    ResourceKind::Mirror(mirror) => {
+                        if let Some(place) = mirror.copies.remove(&old) {
+                            mirror.copies.insert(new, place);
+                        }
+                        if mirror.source == old {
+                            mirror.source = new;
+                        }
+                    }
+                    ResourceKind::Program(_)
+                    | ResourceKind::Service(_)
+                    | ResourceKind::Mount(_) => {}
+                }
+            }
+        }
+    }
+
     /// Name of a member, for people.
     #[must_use]
     pub fn name_of(&self, member: MemberId) -> String {

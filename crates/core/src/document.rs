@@ -29,6 +29,8 @@ pub struct Document {
     pub groups: BTreeMap<GroupId, Placement>,
     /// One for each member of `config`.
     pub members: BTreeMap<MemberId, Membership>,
+    /// Highest node number ever given out; none is used again for another machine.
+    pub last_node: MemberId,
     /// All automatic action is off: every group is pinned.
     pub disarmed: bool,
     /// Newest last, at most [`HISTORY`].
@@ -196,6 +198,7 @@ impl Document {
             voters: Voters::new(config.voters()),
             groups: BTreeMap::new(),
             members: BTreeMap::new(),
+            last_node: MemberId(0),
             disarmed: false,
             history: Vec::new(),
             config,
@@ -217,6 +220,8 @@ impl Document {
             self.members.entry(member).or_default();
         }
         self.members.retain(|member, _| members.contains(member));
+        let nodes = self.config.nodes.keys().copied();
+        self.last_node = nodes.fold(self.last_node, MemberId::max);
     }
 
     /// Gives every mirror its data, and every copy of the configuration its state.

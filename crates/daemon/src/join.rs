@@ -45,6 +45,8 @@ pub enum JoinStep {
         name: String,
         description: String,
         addresses: BTreeMap<String, SocketAddr>,
+        /// Name of a node that is down for good, whose place it takes.
+        replaces: Option<String>,
     },
     Witness {
         name: String,
@@ -174,7 +176,8 @@ pub fn offer(config: &Cluster) -> JoinReply {
 ///
 /// # Errors
 /// The text says why it cannot join like this, and what to do.
-pub fn admit(config: &Cluster, step: &JoinStep) -> Result<(Cluster, MemberId), String> {
+pub fn admit(document: &Document, step: &JoinStep) -> Result<(Cluster, MemberId), String> {
+    let config = &document.config;
     let mut next = config.clone();
     match step {
         JoinStep::Look => Err("nothing was asked for".into()),
@@ -182,17 +185,35 @@ pub fn admit(config: &Cluster, step: &JoinStep) -> Result<(Cluster, MemberId), S
             name,
             description,
             addresses,
+            replaces,
         } => {
-            if config.node_named(name).is_some() {
+            let old = match replaces {
+                None => None,
+                Some(old) => Some(config.node_named(old).ok_or_else(|| {
+                    format!("there is no node `{old}` whose place could be taken")
+                })?),
+            };
+            let same = config.node_named(name);
+            if same.is_some() && same != old {
                 return Err(format!(
-                    "a node named `{name}` is in the cluster already: choose another with `--name`, or remove the old one with `hotpair node remove {name}`"
+                    "a node named `{name}` is in the cluster already: choose another with `--name`, or take its place with `--replace {name}`"
                 ));
             }
-            let number = config.nodes.keys().map(|id| id.0).max().unwrap_or(0) + 1;
+            let number = document.last_node.0 + 1;
             if number >= FIRST_WITNESS {
                 return Err("the cluster has used up its node numbers".into());
             }
             let id = MemberId(number);
+            let node = Node {
+                name: name.clone(),
+                description: description.clone(),
+            };
+            match old {
+                Some(old) => next.replace_node(old, id, node),
+                None => {
+                    next.nodes.insert(id, node);
+                }
+            }
             for link in &mut next.links {
                 let address = addresses
                     .get(&link.name)
@@ -211,13 +232,6 @@ pub fn admit(config: &Cluster, step: &JoinStep) -> Result<(Cluster, MemberId), S
                 }
                 link.addresses.insert(id, *address);
             }
-            next.nodes.insert(
-                id,
-                Node {
-                    name: name.clone(),
-                    description: description.clone(),
-                },
-            );
             Ok((next, id))
         }
         JoinStep::Witness { name, addresses } => {
@@ -314,6 +328,7 @@ pub async fn join_node(
     token: &str,
     name: &str,
     given: &BTreeMap<String, SocketAddr>,
+    replaces: Option<&str>,
 ) -> Result<String, JoinError> {
     if store::enrolled(paths) {
         return Err(StoreError::Joined(paths.lib.join("keys")).into());
@@ -334,6 +349,7 @@ pub async fn join_node(
         name: name.to_owned(),
         description: String::new(),
         addresses,
+        replaces: replaces.map(str::to_owned),
     };
     enrol(paths, joining.ask(step).await?)?;
     Ok(cluster)
@@ -426,6 +442,69 @@ mod tests {
             name: name.into(),
             nodes: BTreeMap::from([("node1".to_owned(), peer)]),
         }
+    }
+
+    fn cluster() -> Document {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let node = |name: &str| Node {
+            name: name.into(),
+            description: String::new(),
+        };
+        Document::first(Cluster {
+            name: "shop".into(),
+            id: ClusterId(7),
+            timing: hotpair_core::config::Timing::standard(),
+            nodes: BTreeMap::from([(MemberId(1), node("node1")), (MemberId(2), node("node2"))]),
+            witness: None,
+            without_witness: hotpair_core::config::WithoutWitness::Wait,
+            links: vec![hotpair_core::config::Link {
+                name: "lan".into(),
+                addresses: BTreeMap::from([
+                    (MemberId(1), address("10.1.1.11:14338")),
+                    (MemberId(2), address("10.1.1.12:14338")),
+                ]),
+            }],
+            groups: BTreeMap::new(),
+            flapping: hotpair_core::config::Flapping::default(),
+        })
+    }
+
+    fn joins(name: &str, at: &str, replaces: Option<&str>) -> JoinStep {
+        JoinStep::Node {
+            name: name.into(),
+            description: String::new(),
+            addresses: BTreeMap::from([("lan".to_owned(), at.parse().expect("an address"))]),
+            replaces: replaces.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_machine_takes_a_place_with_its_name_and_address_but_a_number_of_its_own() {
+        let document = cluster();
+        let step = joins("node2", "10.1.1.12:14338", Some("node2"));
+        let (next, id) = admit(&document, &step).expect("the place is free");
+        assert_eq!(id, MemberId(3));
+        assert_eq!(next.name_of(id), "node2");
+        assert_eq!(next.nodes.len(), 2);
+        assert!(next.links[0].addresses.contains_key(&id));
+        assert!(!next.links[0].addresses.contains_key(&MemberId(2)));
+    }
+
+    #[test]
+    fn numbers_and_names_of_others_are_not_given_again() {
+        let mut document = cluster();
+        let taken = joins("node1", "10.1.1.13:14338", None);
+        assert!(admit(&document, &taken).is_err());
+        let address = joins("node3", "10.1.1.11:14338", None);
+        assert!(admit(&document, &address).is_err());
+        let nobody = joins("node3", "10.1.1.13:14338", Some("node9"));
+        assert!(admit(&document, &nobody).is_err());
+        hotpair_core::plan::Change::Remove { node: MemberId(2) }.apply(&mut document);
+        let fresh = joins("node3", "10.1.1.13:14338", None);
+        assert_eq!(
+            admit(&document, &fresh).expect("it may join").1,
+            MemberId(3)
+        );
     }
 
     #[test]

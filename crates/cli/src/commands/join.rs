@@ -14,7 +14,11 @@ use std::net::SocketAddr;
 pub struct JoinArgs {
     /// What `hotpair token` printed on a node of the cluster.
     token: String,
-    /// Name of this node; the host name by default.
+    /// Take the place of this node, which is down for good: its groups and mirrors are bound to this
+    /// machine, its mirrors' copies are made anew here.
+    #[arg(long, value_name = "NODE")]
+    replace: Option<String>,
+    /// Name of this node; the host name (or that of the node it replaces) by default.
     #[arg(long, value_name = "NODE")]
     name: Option<String>,
     /// This node's address on a link; needed only where the machine has none in the link's network.
@@ -25,14 +29,17 @@ pub struct JoinArgs {
 }
 
 pub fn run(session: &Session, args: JoinArgs) -> Outcome {
-    let name = args.name.unwrap_or_else(words::host_name);
+    let replaced = args.replace.clone();
+    let name = (args.name.or(replaced)).unwrap_or_else(words::host_name);
     if args.change.dry_run {
         return look(session, &args.token, |cluster, links| {
             format!("node {name} joins cluster {cluster} on links {links}")
         });
     }
     let given: BTreeMap<_, _> = args.address.into_iter().collect();
-    let joined = block_on(join::join_node(&session.paths, &args.token, &name, &given))?;
+    let replaces = args.replace.as_deref();
+    let joined = join::join_node(&session.paths, &args.token, &name, &given, replaces);
+    let joined = block_on(joined)?;
     let cluster = joined.map_err(failure)?;
     let text = format!(
         "node {name} joined cluster {cluster}; start its daemon with `systemctl start hotpair` or `hotpair daemon`"
