@@ -1,7 +1,7 @@
 //! Does the work on resources that the deciding half asks for, and tells what it sees of them.
 //!
 //! ```text
-//!   ResourceAction --> act --> a thread --> service | program | address --> Done
+//!   ResourceAction --> act --> a thread --> service | program | address | mount --> Done
 //!   Cluster -----> configure --> schedule: detectors, each on its own time --> Detected
 //!                            --> verdict: every 2 s, and when a NIC changes -> Verdict
 //!   pidfds ------> process watch -------------------------------------------> Exited
@@ -15,6 +15,7 @@ mod address;
 mod announce;
 mod check;
 mod home;
+mod mount;
 mod network;
 mod program;
 mod record;
@@ -52,7 +53,7 @@ use verdict::Verdicts;
 /// How long a kill takes at most.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-const NOT_BUILT: &str = "this build cannot run mirrors and mounts yet";
+const NOT_BUILT: &str = "this build cannot run mirrors yet";
 
 /// What the executor tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -397,8 +398,11 @@ impl Shared {
             ResourceKind::Program(program) => {
                 self.start_program(slot, completion, action, (&resource, program))
             }
+            ResourceKind::Mount(mount) => {
+                self.start_mount(slot, completion, action, (&resource, mount))
+            }
             ResourceKind::Address(_) => Ok(()),
-            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
+            ResourceKind::Mirror(_) => Err(NOT_BUILT.into()),
         }
     }
 
@@ -445,8 +449,9 @@ impl Shared {
             ResourceKind::Program(program) => {
                 self.stop_program(slot, completion, action, (&resource, program))
             }
+            ResourceKind::Mount(mount) => self.stop_mount(slot, completion, (&resource, mount)),
             ResourceKind::Address(_) => Ok(()),
-            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
+            ResourceKind::Mirror(_) => Err(NOT_BUILT.into()),
         }
     }
 
@@ -454,6 +459,7 @@ impl Shared {
         let resource = self.resource_to_stop(&slot.key);
         match resource.map(|resource| resource.kind) {
             Some(ResourceKind::Address(spec)) => self.remove_address(slot, spec.address),
+            Some(ResourceKind::Mount(mount)) => self.kill_mount(slot, &mount),
             _ => self.kill_processes(slot),
         }
     }
@@ -501,7 +507,8 @@ impl Shared {
                 }
             }
             ResourceKind::Program(_) => true,
-            ResourceKind::Mirror(_) | ResourceKind::Mount(_) => false,
+            ResourceKind::Mount(mount) => self.adopt_mount(key, &record, mount),
+            ResourceKind::Mirror(_) => false,
         }
     }
 
@@ -512,6 +519,7 @@ impl Shared {
             resource: resource.clone(),
             process: None,
             nic: None,
+            device: None,
         }
     }
 
