@@ -37,8 +37,9 @@ pub enum Touch {
 }
 
 /// Keys that say how something is started: a change means a restart of what runs. Others (times,
-/// detectors, stop and status programs, gateway) are used from the next moment on.
-const RESTART_KEYS: [&str; 7] = [
+/// detectors, stop and status programs, gateway, a mirror's size, mode, links and rate) are used from
+/// the next moment on.
+const RESTART_KEYS: [&str; 15] = [
     "address",
     "nics",
     "start",
@@ -46,6 +47,14 @@ const RESTART_KEYS: [&str; 7] = [
     "user",
     "directory",
     "environment",
+    "device",
+    "metadata",
+    "port",
+    "export",
+    "mirror",
+    "path",
+    "filesystem",
+    "options",
 ];
 
 /// Every difference, in the order of the parts' names.

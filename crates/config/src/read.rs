@@ -3,6 +3,7 @@
 pub(crate) mod detector;
 pub(crate) mod group;
 pub(crate) mod resource;
+pub(crate) mod volume;
 
 use crate::section::Section;
 use crate::words::{NAME_RULE, is_name, shown};
@@ -38,7 +39,7 @@ pub(crate) fn cluster(root: &Section<'_>, base: Option<&Cluster>) -> Cluster {
     let nodes = nodes(root, base);
     let names = Names::new(&nodes);
     let (name, profile, without_witness) = head(root);
-    let cluster = Cluster {
+    let mut cluster = Cluster {
         name,
         id: base.map_or(ClusterId(0), |base| base.id),
         timing: timing(root, profile),
@@ -49,6 +50,7 @@ pub(crate) fn cluster(root: &Section<'_>, base: Option<&Cluster>) -> Cluster {
         flapping: flapping(root),
         nodes,
     };
+    volume::settle(root, &mut cluster, base);
     root.finish();
     cluster
 }

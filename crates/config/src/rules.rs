@@ -1,6 +1,8 @@
 //! Rules that concern more than one place of the text, or the cluster as a whole.
 
 mod address;
+mod mirror;
+mod mount;
 mod resource;
 
 pub(crate) use resource::kind_name;
@@ -20,6 +22,8 @@ pub(crate) fn check(cluster: &Cluster, places: &Places, findings: &Findings) {
     links(cluster, places, findings);
     address::check(cluster, places, findings);
     resource::check(cluster, places, findings);
+    mirror::check(cluster, places, findings);
+    mount::check(cluster, places, findings);
     size(cluster, findings);
     failover(cluster, findings);
 }

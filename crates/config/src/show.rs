@@ -1,5 +1,7 @@
 //! A cluster as configuration text: the inverse of the check, without what is default.
 
+mod volume;
+
 use crate::read::group::{FINAL_ACTION, ON_STOP_FAILURE, ON_SWITCH_FAILURE, START, TAKEOVER};
 use crate::read::resource::{OTHERS, RUNNING_WITHIN, START_TIMEOUT, STOP_TIMEOUT};
 use crate::read::{PORT, detector, profiles};
@@ -165,7 +167,7 @@ fn group(out: &mut Out, cluster: &Cluster, id: &GroupId, group: &Group) {
         &group.on_switch_failure,
     );
     for (name, shown) in &group.resources {
-        resource(out, cluster, &id.0, &name.0, shown);
+        resource(out, cluster, (id, group), &name.0, shown);
     }
 }
 
@@ -177,9 +179,15 @@ fn menu<T: PartialEq>(out: &mut Out, key: &str, menu: &[(&str, T)], value: &T) {
     }
 }
 
-fn resource(out: &mut Out, cluster: &Cluster, group: &str, name: &str, resource: &Resource) {
+fn resource(
+    out: &mut Out,
+    cluster: &Cluster,
+    (group, of_group): (&GroupId, &Group),
+    name: &str,
+    resource: &Resource,
+) {
     let kind = crate::rules::kind_name(resource);
-    let path = ["group", group, kind, name];
+    let path = ["group", &group.0, kind, name];
     out.header(&path);
     match &resource.kind {
         ResourceKind::Address(shown) => address(out, cluster, shown),
@@ -195,10 +203,16 @@ fn resource(out: &mut Out, cluster: &Cluster, group: &str, name: &str, resource:
             out.key("command", list(&service.command));
             environment(out, &service.environment);
         }
-        // Read from text in a later change; nothing makes them yet.
-        ResourceKind::Mirror(_) | ResourceKind::Mount(_) => {}
+        ResourceKind::Mirror(shown) => volume::mirror(out, cluster, of_group, shown),
+        ResourceKind::Mount(shown) => volume::mount(out, shown),
     }
-    let requires: Vec<_> = resource.requires.iter().map(|id| id.0.clone()).collect();
+    // A mount requires its mirror without being told.
+    let implied = match &resource.kind {
+        ResourceKind::Mount(mount) => Some(&mount.mirror),
+        _ => None,
+    };
+    let requires = resource.requires.iter().filter(|id| Some(*id) != implied);
+    let requires: Vec<_> = requires.map(|id| id.0.clone()).collect();
     out.unless(requires.is_empty(), "requires", list(&requires));
     for (key, value, default) in [
         ("start_timeout_s", resource.start_timeout, START_TIMEOUT),

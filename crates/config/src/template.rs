@@ -87,6 +87,18 @@ const WITNESS: &str = "
 # addresses = [\"192.0.2.9\"]
 ";
 
+const MIRROR: &str = "#
+# The same data on both nodes: a mirror, and a filesystem on it. `device` is a partition, disk, logical
+# volume or image file; a table gives each node its own: { node1 = \"/dev/…\", … }.
+# [group.web.mirror.data]
+# size = \"10GiB\"
+# device = \"/var/lib/hotpair-data.img\"
+#
+# [group.web.mount.files]
+# mirror = \"data\"
+# path = \"/srv/data\"
+# make = true";
+
 fn line(out: &mut String, text: &str) {
     // Writing to a string does not fail.
     let _ = writeln!(out, "{text}");
@@ -226,6 +238,9 @@ fn write_group(out: &mut String, hosts: &[HostFacts], names: &[String], links: &
         out,
         "# [group.web.service.site]\n# command = [\"/usr/bin/program\", \"argument\"]\n# requires = [\"ip\"]",
     );
+    if names.len() == 2 {
+        line(out, MIRROR);
+    }
     let mut seen = BTreeSet::new();
     for found in hosts.iter().flat_map(|host| &host.listening) {
         let kind = if found.udp { "udp" } else { "tcp" };

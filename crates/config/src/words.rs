@@ -91,6 +91,85 @@ fn distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
+/// Units of sizes, the largest first; the first of each value is the one that is written.
+const UNITS: [(&str, u64); 11] = [
+    ("PiB", 1 << 50),
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+    ("PB", 1_000_000_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+];
+
+/// Bytes of `10GiB`, `512 MiB`, `4096B`: a whole number and a unit.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_size(text: &str) -> Result<u64, &'static str> {
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = &text[..text.len() - digits.len()];
+    let unit = digits.trim_start();
+    if number.is_empty() {
+        return Err("does not begin with a whole number");
+    }
+    if unit.is_empty() {
+        return Err("has no unit");
+    }
+    let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        return Err("has an unknown unit");
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(*factor))
+        .ok_or("is too large")
+}
+
+/// Bytes as [`parse_size`] reads them, in the largest unit that leaves a whole number.
+pub(crate) fn size(bytes: u64) -> String {
+    let (unit, factor) = UNITS
+        .iter()
+        .find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor))
+        .unwrap_or(&("B", 1));
+    format!("{}{unit}", bytes / factor)
+}
+
+/// A full path without empty parts, `.` and `..`: the only form whose nesting can be told from the
+/// text. `Err` says what to write instead.
+pub(crate) fn plain_path(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err("begin it with `/`".to_owned());
+    }
+    if path == "/" {
+        return Ok(());
+    }
+    let parts: Vec<_> = path
+        .split('/')
+        .filter(|p| !p.is_empty() && *p != ".")
+        .collect();
+    if parts.contains(&"..") {
+        return Err("write it without `..`".to_owned());
+    }
+    let plain = format!("/{}", parts.join("/"));
+    if plain != path {
+        return Err(format!("write `{}`", shown(&plain)));
+    }
+    Ok(())
+}
+
+/// Is `path` at `dir` or below it? Both plain.
+pub(crate) fn is_below(path: &str, dir: &str) -> bool {
+    dir == "/"
+        || path
+            .strip_prefix(dir)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Text from outside as it may be shown in a message: no control characters, not endless.
 pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
@@ -123,6 +202,46 @@ mod tests {
         for bad in ["", ".", "..", "-x", "a/b", "A", "a b", &"x".repeat(64), "ü"] {
             assert!(!is_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_unit_and_written_in_the_largest_that_fits() {
+        for (text, bytes) in [
+            ("10GiB", 10 << 30),
+            ("512 MiB", 512 << 20),
+            ("4096B", 4096),
+            ("1MB", 1_000_000),
+            ("1kB", 1000),
+            ("3PiB", 3 << 50),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+            assert_eq!(parse_size(&size(bytes)), Ok(bytes), "{text}");
+        }
+        assert_eq!(size(10 << 30), "10GiB");
+        assert_eq!(size(0), "0B");
+        for bad in [
+            "",
+            "10",
+            "GiB",
+            "-1GiB",
+            "1.5GiB",
+            "1gib",
+            "99999999PiB",
+            "1 GiB x",
+            "９GiB",
+        ] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_below_another_by_whole_parts() {
+        assert!(is_below("/a/b", "/a") && is_below("/a", "/a") && is_below("/a", "/"));
+        assert!(!is_below("/ab", "/a") && !is_below("/a", "/a/b"));
+        for bad in ["a", "/a/", "//a", "/a/../b", "/a/./b", "", "/.."] {
+            assert!(plain_path(bad).is_err(), "{bad}");
+        }
+        assert_eq!(plain_path("/a/b"), Ok(()));
     }
 
     #[test]

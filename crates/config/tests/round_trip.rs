@@ -87,10 +87,95 @@ fn detector() -> impl Strategy<Value = Detector> {
     })
 }
 
+/// A mirror whose nodes, devices and port are set later.
+fn mirror() -> impl Strategy<Value = ResourceKind> {
+    let device = || ("/[a-z]{1,8}", option::of("/[a-z]{1,8}"));
+    let any_mode = prop_oneof![
+        Just(MirrorMode::Synchronous),
+        Just(MirrorMode::Memory),
+        (time(100, 86_400_000), any::<u64>())
+            .prop_map(|(lag, bytes)| MirrorMode::Asynchronous { lag, bytes }),
+    ];
+    (
+        256u64..1 << 50,
+        any_mode,
+        (device(), device(), any::<bool>(), any::<bool>()),
+        any::<bool>(),
+        option::of(1u64..),
+        any::<bool>(),
+        0usize..5,
+        0usize..4,
+    )
+        .prop_map(|m| {
+            let copies = [m.2.0, m.2.1].into_iter().zip(1..);
+            let split_brain = [
+                OnSplitBrain::ByHand,
+                OnSplitBrain::Younger,
+                OnSplitBrain::Older,
+                OnSplitBrain::WithChanges,
+                OnSplitBrain::LeastChanges,
+            ];
+            let exports = [Export::Auto, Export::Fuse, Export::Nbd, Export::Ublk];
+            let copies: BTreeMap<_, _> = copies
+                .map(|((device, metadata), node)| (MemberId(node), CopyPlace { device, metadata }))
+                .collect();
+            ResourceKind::Mirror(Mirror {
+                size: m.0 * 4096,
+                mode: m.1,
+                copies,
+                port: 0,
+                links: if m.3 {
+                    vec!["?".to_owned()]
+                } else {
+                    Vec::new()
+                },
+                resync_rate: m.4,
+                on_disk_failure: if m.5 {
+                    OnDiskFailure::GoOn
+                } else {
+                    OnDiskFailure::FailOver
+                },
+                on_split_brain: split_brain[m.6],
+                export: exports[m.7],
+                // Which of the two.
+                source: MemberId(u8::from(m.2.2)),
+            })
+        })
+}
+
+/// A mount whose mirror is set later.
+fn mount() -> impl Strategy<Value = ResourceKind> {
+    (
+        prop_oneof![Just("ext4".to_owned()), "[a-z][a-z0-9]{0,5}z"],
+        btree_set("[a-z_]{1,6}(=[!-+--~]{0,4})?q", 0..3),
+        0usize..3,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(filesystem, options, check, make, kill_users)| {
+            let checks = [
+                FilesystemCheck::Never,
+                FilesystemCheck::Safe,
+                FilesystemCheck::Full,
+            ];
+            ResourceKind::Mount(Mount {
+                mirror: ResourceId(String::new()),
+                path: String::new(),
+                filesystem,
+                options: options.into_iter().collect(),
+                check: checks[check],
+                make,
+                kill_users,
+            })
+        })
+}
+
 /// Kinds without addresses; addresses are set by number, so that none stands twice.
 fn kind() -> impl Strategy<Value = Option<ResourceKind>> {
     prop_oneof![
         Just(None),
+        mirror().prop_map(Some),
+        mount().prop_map(Some),
         (command(), command(), option::of(command()), environment()).prop_map(
             |(start, stop, status, environment)| Some(ResourceKind::Program(Program {
                 start,
@@ -239,7 +324,7 @@ prop_compose! {
                 Ipv4Addr::new(10, 0, link, host).into()
             }
         };
-        let links = links.into_iter().enumerate().map(|(number, name)| Link {
+        let links: Vec<_> = links.into_iter().enumerate().map(|(number, name)| Link {
             name,
             addresses: nodes.keys().map(|&id| (id, SocketAddr::new(ip(number, id.0), port))).collect(),
         }).collect();
@@ -248,7 +333,7 @@ prop_compose! {
             let mut ids: Vec<_> = nodes.keys().copied().collect();
             let turn = first.index(ids.len());
             ids.rotate_left(turn);
-            let resources = dressed(resources, &ids, || { host += 1; ip(0, host) });
+            let resources = dressed(resources, &ids, &links, || { host += 1; (host, ip(0, host)) });
             (GroupId(name), Group { resources, nodes: ids, ..policies })
         }).collect();
         Cluster {
@@ -269,35 +354,86 @@ prop_compose! {
     }
 }
 
-/// Gives each address an address of its own, and lets each resource require the ones before it.
+/// Gives each address an address of its own, each mirror devices and a port, each mount a mirror before
+/// it, and lets each resource require the ones before it.
 fn dressed(
     resources: Resources,
     nodes: &[MemberId],
-    mut next: impl FnMut() -> IpAddr,
+    links: &[Link],
+    mut next: impl FnMut() -> (u8, IpAddr),
 ) -> BTreeMap<ResourceId, Resource> {
     let mut before = BTreeSet::new();
     let mut all = BTreeMap::new();
+    let mut free = Vec::new();
     for (number, (name, (kind, mut resource))) in resources.into_iter().enumerate() {
+        let id = ResourceId(name);
         let own = nodes
             .iter()
             .take(number)
             .map(|&id| (id, vec!["ens3".to_owned()]));
-        resource.kind = kind.unwrap_or_else(|| {
-            let address = next();
-            ResourceKind::Address(Address {
-                address,
-                prefix: if address.is_ipv4() { 24 } else { 64 },
-                nics: vec!["eth0".to_owned(), "eth1".to_owned()],
-                nics_on: own.collect(),
-                gateway: None,
-            })
-        });
-        let id = ResourceId(name);
+        match kind {
+            None => {
+                let (_, address) = next();
+                resource.kind = ResourceKind::Address(Address {
+                    address,
+                    prefix: if address.is_ipv4() { 24 } else { 64 },
+                    nics: vec!["eth0".to_owned(), "eth1".to_owned()],
+                    nics_on: own.collect(),
+                    gateway: None,
+                });
+            }
+            Some(ResourceKind::Mirror(mirror)) => {
+                if let [one, two, ..] = *nodes {
+                    resource.kind = placed(mirror, [one, two], links, next().0);
+                    free.push(id.clone());
+                }
+            }
+            Some(ResourceKind::Mount(mut mount)) => {
+                if let Some(mirror) = free.pop() {
+                    mount.mirror = mirror;
+                    mount.path = format!("/srv/{}", next().0);
+                    resource.kind = ResourceKind::Mount(mount);
+                }
+            }
+            Some(other) => resource.kind = other,
+        }
         resource.requires = before.clone();
         before.insert(id.clone());
         all.insert(id, resource);
     }
     all
+}
+
+fn placed(mut mirror: Mirror, nodes: [MemberId; 2], links: &[Link], number: u8) -> ResourceKind {
+    let used = links
+        .first()
+        .and_then(|link| link.addresses.values().next());
+    let free = (20_000 + u16::from(number)..).step_by(100);
+    mirror.port = free
+        .into_iter()
+        .find(|port| Some(*port) != used.map(SocketAddr::port))
+        .unwrap();
+    mirror.source = nodes[usize::from(mirror.source.0).min(1)];
+    let copies = std::mem::take(&mut mirror.copies).into_values();
+    let own = |path: String| format!("/d{number}{path}");
+    mirror.copies = nodes
+        .into_iter()
+        .zip(copies)
+        .map(|(node, copy)| {
+            let metadata = copy.metadata.map(|path| own(format!("/m{path}")));
+            (
+                node,
+                CopyPlace {
+                    device: own(copy.device),
+                    metadata,
+                },
+            )
+        })
+        .collect();
+    if !mirror.links.is_empty() {
+        mirror.links = links.iter().rev().map(|link| link.name.clone()).collect();
+    }
+    ResourceKind::Mirror(mirror)
 }
 
 proptest! {
@@ -353,8 +489,10 @@ proptest! {
     }
 }
 
-const EXAMPLES: [&str; 3] = [
+const EXAMPLES: [&str; 5] = [
     include_str!("../../../examples/hot-standby.toml"),
     include_str!("../../../examples/mutual-standby.toml"),
     include_str!("../../../examples/three-nodes.toml"),
+    include_str!("../../../examples/postgresql-on-mirror.toml"),
+    include_str!("../../../examples/directory-mirror.toml"),
 ];

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod detect;
 pub mod durable;
+pub mod filesystem;
 pub mod gate_file;
 pub mod net;
 pub mod process;

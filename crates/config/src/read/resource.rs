@@ -1,6 +1,6 @@
-//! Reads resources: virtual addresses, programs, services.
+//! Reads resources: virtual addresses, programs, services. Mirrors and mounts are read in `volume`.
 
-use super::{Names, check_name, detector};
+use super::{Names, check_name, detector, volume};
 use crate::section::{Section, network};
 use crate::words::shown;
 use hotpair_core::config::{Address, Environment, Program, Resource, ResourceKind, Service};
@@ -28,10 +28,12 @@ pub(super) fn resources(
     names: &Names,
     nodes: &[MemberId],
 ) -> BTreeMap<ResourceId, Resource> {
-    let kinds: [(&'static str, ReadKind); 3] = [
+    let kinds: [(&'static str, ReadKind); 5] = [
         ("address", address),
         ("program", program),
         ("service", service),
+        ("mirror", volume::mirror),
+        ("mount", volume::mount),
     ];
     let mut all = BTreeSet::new();
     let mut read = Vec::new();
@@ -50,9 +52,14 @@ pub(super) fn resources(
             read.push((name, section, body));
         }
     }
+    let mirrors: BTreeSet<String> = read
+        .iter()
+        .filter(|(_, _, body)| matches!(body, Some(ResourceKind::Mirror(_))))
+        .map(|(name, ..)| name.clone())
+        .collect();
     let mut resources = BTreeMap::new();
     for (name, section, body) in read {
-        let requires = requires(&section, &name, &all);
+        let mut requires = requires(&section, &name, &all);
         let rest = (
             section.seconds("start_timeout_s", 100..=86_400_000),
             section.seconds("stop_timeout_s", 100..=86_400_000),
@@ -68,6 +75,11 @@ pub(super) fn resources(
                 environment: Environment::default(),
             })
         });
+        if let ResourceKind::Mount(mount) = &kind
+            && mirrors.contains(&mount.mirror.0)
+        {
+            requires.insert(mount.mirror.clone());
+        }
         let resource = Resource {
             kind,
             requires,

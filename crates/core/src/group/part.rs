@@ -138,6 +138,13 @@ fn starts_alike(a: &ResourceKind, b: &ResourceKind) -> bool {
         (ResourceKind::Service(a), ResourceKind::Service(b)) => {
             (&a.command, &a.environment) == (&b.command, &b.environment)
         }
+        (ResourceKind::Mirror(a), ResourceKind::Mirror(b)) => {
+            (&a.copies, a.port, a.export) == (&b.copies, b.port, b.export)
+        }
+        (ResourceKind::Mount(a), ResourceKind::Mount(b)) => {
+            (&a.mirror, &a.path, &a.filesystem, &a.options)
+                == (&b.mirror, &b.path, &b.filesystem, &b.options)
+        }
         _ => false,
     }
 }

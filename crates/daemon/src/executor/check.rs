@@ -1,9 +1,10 @@
 //! Runs one detector once.
 
 use super::home::{Home, program};
+use super::mount::{LOOK_INTERVAL, LOOK_TIMEOUT};
 use super::slot::Key;
 use super::{Shared, address};
-use hotpair_core::config::{Check, Detector, Resource, ResourceKind};
+use hotpair_core::config::{Check, Detector, Mount, Resource, ResourceKind};
 use hotpair_host::detect::{
     Detected, ListenCheck, Owner, ProcessCheck, Protocol, ScriptCheck, Target, TcpCheck, UrlCheck,
 };
@@ -16,17 +17,57 @@ use std::time::{Duration, Instant};
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// All detectors of a resource, its status program included.
-pub(super) fn detectors(resource: &Resource) -> Vec<Detector> {
-    let mut all = resource.detectors.clone();
+/// A detector as it is run: a configured one, or one that comes with the kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Watch {
+    what: What,
+    pub interval: Duration,
+    timeout: Duration,
+    pub tries: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Check(Check),
+    /// It is mounted, and as it should be.
+    Mounted(Mount),
+}
+
+impl From<Detector> for Watch {
+    fn from(detector: Detector) -> Self {
+        Self {
+            what: What::Check(detector.check),
+            interval: detector.interval,
+            timeout: detector.timeout,
+            tries: detector.tries,
+        }
+    }
+}
+
+/// All detectors of a resource, those that come with its kind included.
+pub(super) fn detectors(resource: &Resource) -> Vec<Watch> {
+    let mut all: Vec<Watch> = resource
+        .detectors
+        .iter()
+        .cloned()
+        .map(Watch::from)
+        .collect();
+    if let ResourceKind::Mount(mount) = &resource.kind {
+        all.push(Watch {
+            what: What::Mounted(mount.clone()),
+            interval: LOOK_INTERVAL,
+            timeout: LOOK_TIMEOUT,
+            tries: 1,
+        });
+    }
     if let ResourceKind::Program(program) = &resource.kind
         && let Some(command) = &program.status
     {
-        all.push(Detector {
-            check: Check::Script {
+        all.push(Watch {
+            what: What::Check(Check::Script {
                 command: command.clone(),
                 environment: program.environment.clone(),
-            },
+            }),
             interval: STATUS_INTERVAL,
             timeout: STATUS_TIMEOUT,
             tries: 1,
@@ -37,9 +78,13 @@ pub(super) fn detectors(resource: &Resource) -> Vec<Detector> {
 
 impl Shared {
     /// Runs detector `index`; blocks for at most its time-out. `Err`: not running, and why.
-    pub(super) fn check(&self, key: &Key, index: usize, detector: &Detector) -> Result<(), String> {
+    pub(super) fn check(&self, key: &Key, index: usize, detector: &Watch) -> Result<(), String> {
         let end = Instant::now() + detector.timeout;
-        let detected = match &detector.check {
+        let check = match &detector.what {
+            What::Check(check) => check,
+            What::Mounted(mount) => return self.look_at_mount(key, mount, detector.timeout),
+        };
+        let detected = match check {
             Check::Tcp {
                 address,
                 port,

@@ -1,7 +1,7 @@
 //! Does the work on resources that the deciding half asks for, and tells what it sees of them.
 //!
 //! ```text
-//!   ResourceAction --> act --> a thread --> service | program | address --> Done
+//!   ResourceAction --> act --> a thread --> service | program | address | mount --> Done
 //!   Cluster -----> configure --> schedule: detectors, each on its own time --> Detected
 //!                            --> verdict: every 2 s, and when a NIC changes -> Verdict
 //!   pidfds ------> process watch -------------------------------------------> Exited
@@ -16,6 +16,7 @@ mod announce;
 mod check;
 mod home;
 mod mirror;
+mod mount;
 mod network;
 mod program;
 mod record;
@@ -53,8 +54,6 @@ use verdict::Verdicts;
 
 /// How long a kill takes at most.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-
-const NOT_BUILT: &str = "this build cannot run mounts yet";
 
 /// What the executor tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -401,9 +400,11 @@ impl Shared {
             ResourceKind::Program(program) => {
                 self.start_program(slot, completion, action, (&resource, program))
             }
+            ResourceKind::Mount(mount) => {
+                self.start_mount(slot, completion, action, (&resource, mount))
+            }
             ResourceKind::Address(_) => Ok(()),
             ResourceKind::Mirror(_) => self.start_mirror(slot, completion, action, &resource),
-            ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
         }
     }
 
@@ -450,9 +451,9 @@ impl Shared {
             ResourceKind::Program(program) => {
                 self.stop_program(slot, completion, action, (&resource, program))
             }
+            ResourceKind::Mount(mount) => self.stop_mount(slot, completion, (&resource, mount)),
             ResourceKind::Address(_) => Ok(()),
             ResourceKind::Mirror(_) => self.stop_mirror(slot, &resource),
-            ResourceKind::Mount(_) => Err(NOT_BUILT.into()),
         }
     }
 
@@ -461,6 +462,7 @@ impl Shared {
         match resource.map(|resource| resource.kind) {
             Some(ResourceKind::Address(spec)) => self.remove_address(slot, spec.address),
             Some(ResourceKind::Mirror(_)) => self.kill_mirror(slot),
+            Some(ResourceKind::Mount(mount)) => self.kill_mount(slot, &mount),
             _ => self.kill_processes(slot),
         }
     }
@@ -509,7 +511,7 @@ impl Shared {
             }
             ResourceKind::Program(_) => true,
             ResourceKind::Mirror(_) => self.adopt_mirror(key, record.epoch),
-            ResourceKind::Mount(_) => false,
+            ResourceKind::Mount(mount) => self.adopt_mount(key, &record, mount),
         }
     }
 
@@ -520,6 +522,7 @@ impl Shared {
             resource: resource.clone(),
             process: None,
             nic: None,
+            device: None,
         }
     }
 

@@ -134,7 +134,12 @@ impl Shared {
     }
 
     /// Enters the lane, killing what holds the one who is in it.
-    fn overtake<'a>(&self, slot: &'a Slot, home: &Home, end: Instant) -> Result<Lane<'a>, String> {
+    pub(super) fn overtake<'a>(
+        &self,
+        slot: &'a Slot,
+        home: &Home,
+        end: Instant,
+    ) -> Result<Lane<'a>, String> {
         loop {
             // It may start something between two rounds.
             let killed = home.kill();

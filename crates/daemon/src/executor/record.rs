@@ -32,6 +32,9 @@ pub(super) struct Record {
     pub process: Option<(i32, u64)>,
     /// Where the address was set.
     pub nic: Option<String>,
+    /// Major and minor number of the device that was mounted.
+    #[serde(default)]
+    pub device: Option<(u32, u32)>,
 }
 
 /// One run of a start or stop program.

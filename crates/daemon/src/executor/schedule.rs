@@ -1,9 +1,9 @@
 //! Runs every detector on its own schedule: one thread waits, each check has a short-lived one.
 
 use super::Shared;
+use super::check::Watch;
 use super::slot::{Key, Slot, lock};
 use super::tally::CheckResult;
-use hotpair_core::config::Detector;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ struct State {
 struct Entry {
     /// Tells it from an earlier detector in its place.
     serial: u64,
-    detector: Arc<Detector>,
+    detector: Arc<Watch>,
     due: Instant,
     under_way: bool,
 }
@@ -42,12 +42,12 @@ struct Due {
     key: Key,
     index: usize,
     serial: u64,
-    detector: Arc<Detector>,
+    detector: Arc<Watch>,
 }
 
 impl Schedule {
     /// Looks at these detectors from now on, and at no others; unchanged ones keep their time.
-    pub(super) fn replace(&self, wanted: &BTreeMap<Key, Vec<Detector>>) {
+    pub(super) fn replace(&self, wanted: &BTreeMap<Key, Vec<Watch>>) {
         let mut state = lock(&self.state);
         let now = Instant::now();
         state.entries.retain(|(key, index), entry| {
@@ -190,7 +190,7 @@ impl Drop for Ended<'_> {
 }
 
 /// Runs one detector and takes its result; nothing while the resource is started or stopped.
-fn check(shared: &Shared, slot: &Slot, index: usize, detector: &Detector, asked: bool) {
+fn check(shared: &Shared, slot: &Slot, index: usize, detector: &Watch, asked: bool) {
     let began = slot.began();
     if !began.may_count() {
         return;
@@ -200,7 +200,7 @@ fn check(shared: &Shared, slot: &Slot, index: usize, detector: &Detector, asked:
 }
 
 /// Runs all detectors of a resource now, side by side.
-pub(super) fn check_all(shared: &Shared, slot: &Slot, detectors: &[Detector]) {
+pub(super) fn check_all(shared: &Shared, slot: &Slot, detectors: &[Watch]) {
     std::thread::scope(|scope| {
         for (index, detector) in detectors.iter().enumerate().skip(1) {
             let work = move || check(shared, slot, index, detector, true);

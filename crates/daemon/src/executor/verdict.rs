@@ -6,6 +6,8 @@ use super::check::nic_problem;
 use super::slot::{Key, lock};
 use hotpair_core::config::{Address, Environment, Resource, ResourceKind};
 use hotpair_core::group::ResourceFact;
+use hotpair_core::ids::GroupId;
+use hotpair_host::filesystem;
 use hotpair_host::net::gateway::{Gateway, reachable};
 use hotpair_host::net::netlink::Link;
 use hotpair_host::process::{Account, DEFAULT_PATH};
@@ -29,6 +31,8 @@ pub(super) struct Verdicts {
     told: Mutex<BTreeMap<Key, Vec<String>>>,
     /// What is wrong with the gateways, as of the last round.
     gateways: Mutex<BTreeMap<Key, String>>,
+    /// What is worth knowing and no problem, as it was logged last.
+    pub(super) notes: Mutex<BTreeMap<Key, String>>,
     wish: Mutex<Wish>,
     changed: Condvar,
 }
@@ -62,6 +66,7 @@ impl Verdicts {
         let swapped = swap();
         told.retain(|key, _| unless(key, &swapped));
         lock(&self.gateways).retain(|key, _| unless(key, &swapped));
+        lock(&self.notes).retain(|key, _| unless(key, &swapped));
         swapped
     }
 
@@ -98,11 +103,12 @@ impl Shared {
     pub(super) fn take_verdicts(&self, wanted: impl Fn(&Resource) -> bool) {
         let config = self.config();
         let links = super::address::links();
+        let absent = absent_mounts(&config);
         for (key, resource) in &config.resources {
             if !wanted(resource) {
                 continue;
             }
-            let problems = self.problems(key, resource, &links);
+            let problems = self.problems(key, resource, (&links, &absent));
             let mut told = lock(&self.verdicts.told);
             if !Arc::ptr_eq(&config, &self.config()) {
                 // The change of the configuration has asked for another round.
@@ -120,8 +126,9 @@ impl Shared {
         &self,
         key: &Key,
         resource: &Resource,
-        links: &Result<Vec<Link>, String>,
+        (links, absent): (&Result<Vec<Link>, String>, &Absent),
     ) -> Vec<String> {
+        let absent = absent.get(&key.0).map_or(&[][..], Vec::as_slice);
         match &resource.kind {
             ResourceKind::Address(address) => {
                 let nic = nic_problem(links, nics(address, self.settings.me));
@@ -132,15 +139,15 @@ impl Shared {
                 }
             }
             ResourceKind::Service(service) => {
-                surroundings(&[&service.command], &service.environment)
+                surroundings(&[&service.command], &service.environment, absent)
             }
             ResourceKind::Program(program) => {
                 let mut commands = vec![&program.start, &program.stop];
                 commands.extend(&program.status);
-                surroundings(&commands, &program.environment)
+                surroundings(&commands, &program.environment, absent)
             }
             ResourceKind::Mirror(_) => self.mirror_problems(key),
-            ResourceKind::Mount(_) => Vec::new(),
+            ResourceKind::Mount(mount) => self.mount_problems(key, mount),
         }
     }
 
@@ -210,8 +217,39 @@ fn gateway_problem(address: IpAddr, nic: &str) -> Option<String> {
     }
 }
 
-/// What is missing for these commands on this node.
-fn surroundings(commands: &[&Vec<String>], environment: &Environment) -> Vec<String> {
+/// Directories of a group's mounts where nothing is mounted now: what the group will find there is not
+/// to be seen yet.
+type Absent = BTreeMap<GroupId, Vec<PathBuf>>;
+
+fn absent_mounts(config: &super::Configured) -> Absent {
+    let mut paths = Absent::new();
+    for ((group, _), resource) in &config.resources {
+        if let ResourceKind::Mount(mount) = &resource.kind {
+            let of_group = paths.entry(group.clone()).or_default();
+            of_group.push(PathBuf::from(&mount.path));
+        }
+    }
+    if paths.is_empty() {
+        return paths;
+    }
+    let mounts = filesystem::mounts().unwrap_or_default();
+    for of_group in paths.values_mut() {
+        of_group.retain(|path| filesystem::visible(&mounts, &filesystem::resolved(path)).is_none());
+    }
+    paths
+}
+
+/// What is missing for these commands on this node, as far as it can be seen.
+fn surroundings(
+    commands: &[&Vec<String>],
+    environment: &Environment,
+    absent: &[PathBuf],
+) -> Vec<String> {
+    let unseen = |path: &str| {
+        absent
+            .iter()
+            .any(|mount| Path::new(path).starts_with(mount))
+    };
     let mut problems = Vec::new();
     if let Some(user) = &environment.user
         && let Err(error) = Account::find(user)
@@ -219,6 +257,7 @@ fn surroundings(commands: &[&Vec<String>], environment: &Environment) -> Vec<Str
         problems.push(error.to_string());
     }
     if let Some(directory) = &environment.directory
+        && !unseen(directory)
         && !Path::new(directory).is_dir()
     {
         problems.push(format!(
@@ -227,6 +266,7 @@ fn surroundings(commands: &[&Vec<String>], environment: &Environment) -> Vec<Str
     }
     for command in commands {
         if let Some(name) = command.first()
+            && !unseen(name)
             && let Some(problem) = command_problem(name, environment)
             && !problems.contains(&problem)
         {
@@ -236,7 +276,7 @@ fn surroundings(commands: &[&Vec<String>], environment: &Environment) -> Vec<Str
     problems
 }
 
-fn command_problem(name: &str, environment: &Environment) -> Option<String> {
+pub(super) fn command_problem(name: &str, environment: &Environment) -> Option<String> {
     if !name.contains('/') {
         let ours = std::env::var("PATH").unwrap_or(DEFAULT_PATH.into());
         let path = environment.variables.get("PATH").unwrap_or(&ours);

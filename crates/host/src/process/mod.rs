@@ -21,6 +21,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
 pub use run::{Outcome, Run, run};
 pub use spawn::SpawnError;
+pub(crate) use spawn::{SignalsBlocked, reap_later};
 pub use supervised::{Identity, LogFile, ReattachError, StopError, Stopped, Supervised};
 pub use table::{ProcessStat, pids, stat};
 pub use user::{Account, UserError};

@@ -265,7 +265,7 @@ fn reap_failed(child: &Spawned) {
 }
 
 /// Reaps a killed child that may be stuck in the kernel for a while.
-pub(super) fn reap_later(pidfd: Option<OwnedFd>) {
+pub(crate) fn reap_later(pidfd: Option<OwnedFd>) {
     use std::os::fd::AsFd;
     let Some(pidfd) = pidfd else { return };
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
@@ -483,10 +483,10 @@ fn fork_child(plan: &Plan<'_>) -> io::Result<Spawned> {
 }
 
 /// Blocks all signals of this thread, so that no handler of ours runs in the child.
-struct SignalsBlocked(libc::sigset_t);
+pub(crate) struct SignalsBlocked(libc::sigset_t);
 
 impl SignalsBlocked {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: sigset_t is plain data, filled before use; both pointers are valid.
         unsafe {
             let mut all: libc::sigset_t = std::mem::zeroed();

@@ -1,5 +1,8 @@
 use super::*;
-use crate::config::{Environment, Service};
+use crate::config::{
+    CopyPlace, Environment, Export, FilesystemCheck, Mirror, MirrorMode, Mount, OnDiskFailure,
+    OnSplitBrain, Service,
+};
 
 fn run_as(rig: &mut Rig, resource: &str, command: &str) {
     let resource = rig.config.resources.get_mut(&resource.into());
@@ -51,4 +54,62 @@ fn change_during_the_start_takes_effect_after_it() {
     assert_eq!(rig.settle(), NONE);
     assert_eq!(rig.ok("start a"), ["stop a"]);
     assert_eq!(rig.ok("stop a"), ["start a"]);
+}
+
+/// A mirror with a filesystem on it.
+fn mirrored() -> Rig {
+    let copy = || CopyPlace {
+        device: "/dev/sdb".into(),
+        metadata: None,
+    };
+    let mirror = Mirror {
+        size: 1 << 30,
+        mode: MirrorMode::Synchronous,
+        copies: [(MemberId(1), copy()), (MemberId(2), copy())].into(),
+        port: 14_400,
+        links: Vec::new(),
+        resync_rate: None,
+        on_disk_failure: OnDiskFailure::FailOver,
+        on_split_brain: OnSplitBrain::ByHand,
+        export: Export::Auto,
+        source: MemberId(1),
+    };
+    let mount = Mount {
+        mirror: "data".into(),
+        path: "/srv/data".into(),
+        filesystem: "ext4".into(),
+        options: Vec::new(),
+        check: FilesystemCheck::Safe,
+        make: false,
+        kill_users: false,
+    };
+    Rig::of(&[
+        ("data", resource(ResourceKind::Mirror(mirror), &[])),
+        ("files", resource(ResourceKind::Mount(mount), &["data"])),
+    ])
+}
+
+#[test]
+fn changed_path_mounts_anew_and_changed_size_touches_nothing() {
+    let mut rig = mirrored().running();
+    assert_eq!(rig.settle(), NONE, "what runs as configured stays");
+    for resource in rig.config.resources.values_mut() {
+        match &mut resource.kind {
+            ResourceKind::Mirror(mirror) => {
+                mirror.size *= 2;
+                mirror.mode = MirrorMode::Memory;
+            }
+            ResourceKind::Mount(mount) => mount.kill_users = true,
+            _ => {}
+        }
+    }
+    assert_eq!(rig.settle(), NONE);
+    for resource in rig.config.resources.values_mut() {
+        if let ResourceKind::Mount(mount) = &mut resource.kind {
+            mount.path = "/srv/other".into();
+        }
+    }
+    assert_eq!(rig.settle(), ["stop files"]);
+    assert_eq!(rig.ok("stop files"), ["start files"]);
+    assert_eq!(rig.ok("start files"), NONE);
 }

@@ -3,6 +3,7 @@
 mod addresses;
 mod bench;
 mod detectors;
+mod mounts;
 mod programs;
 mod services;
 mod verdicts;
