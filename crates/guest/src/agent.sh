@@ -12,7 +12,7 @@ exec 3<>$port
 say() { (flock 9; printf '%s\n' "$1" >&3) 9>/run/agent/lock; }
 
 work() {
-    setsid sh -c 'echo $$ >"$0.pid"; exec timeout -s KILL "$1" sh "$0"' "$1" "$2" >"$1.out" 2>"$1.err" </dev/null
+    setsid /bin/sh -c 'echo $$ >"$0.pid"; exec timeout -s KILL "$1" /bin/sh "$0"' "$1" "$2" >"$1.out" 2>"$1.err" </dev/null
     code=$?
     # The shell that was waited for is the leader of its own process group.
     [ $code = 137 ] && kill -KILL -- "-$(cat "$1.pid")" 2>/dev/null

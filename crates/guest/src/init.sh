@@ -5,6 +5,7 @@
 exec </dev/console >/dev/console 2>&1
 export PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8
 /bin/busybox --install -s /bin
+ln -sf /usr/bin/dash /bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mkdir -p /dev/pts /dev/shm

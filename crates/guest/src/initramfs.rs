@@ -55,6 +55,8 @@ impl Initramfs {
         );
         this.text("etc/group", "root:x:0:\nnogroup:x:65534:\n", 0o644);
         this.text("etc/hosts", "127.0.0.1 localhost\n", 0o644);
+        // Busybox's own shell takes its own applets before programs that were brought along.
+        this.program(parts, Path::new("dash"))?;
         let mut list = String::new();
         for load in Modules::read(&parts.modules())?.order(modules)? {
             let file = load.file.file_name().unwrap_or_default().to_string_lossy();
