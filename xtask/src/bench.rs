@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what a client outside sees when something fails, measured in the lab.
 
 mod bed;
+mod guests;
 mod idle;
 mod row;
 mod soak;
@@ -9,8 +10,10 @@ mod table;
 use anyhow::{Context, Result, bail};
 use bed::Bed;
 use clap::{Args, Subcommand, ValueEnum};
+use guests::GuestBed;
+use hotpair_guest::Parts;
 use hotpair_lab::{Profile, Program};
-use row::{ROWS, Row};
+use row::{ROWS, Row, Sample};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use table::{Figures, Machine, Report};
@@ -116,9 +119,9 @@ impl Failover {
         let mut report = Report::default();
         for &profile in self.profile.all() {
             println!("{}", table::header(profile, self.runs));
-            let mut bed = None;
+            let mut beds = Beds::default();
             for row in &rows {
-                let figures = self.measure(program, profile, row, &mut bed);
+                let figures = self.measure(program, profile, row, &mut beds);
                 println!("{}", table::line(&figures));
                 report.rows.push(figures);
             }
@@ -129,7 +132,14 @@ impl Failover {
 
     fn chosen(&self) -> Result<Vec<&'static Row>> {
         if self.rows.is_empty() {
-            return Ok(ROWS.iter().collect());
+            let guests = Parts::find();
+            if let Err(error) = &guests {
+                eprintln!("without the rows of guests: {error}");
+            }
+            let all = ROWS.iter();
+            return Ok(all
+                .filter(|row| guests.is_ok() || row.guests().is_none())
+                .collect());
         }
         let mut chosen = Vec::new();
         for name in &self.rows {
@@ -149,17 +159,17 @@ impl Failover {
         program: &Program,
         profile: Profile,
         row: &'static Row,
-        bed: &mut Option<Bed>,
+        beds: &mut Beds,
     ) -> Figures {
         let mut figures = Figures::new(profile, row);
         for run in 0..self.runs {
-            let measured = ready(program, profile, bed).and_then(|bed| row.run(bed, run));
+            let measured = beds.run(program, profile, row, run);
             match measured {
                 Ok(sample) => figures.samples.push(sample),
                 Err(error) => {
                     eprintln!("{}: run {}: {error:#}", row.name, run + 1);
                     figures.failed.push(format!("{error:#}"));
-                    *bed = None;
+                    *beds = Beds::default();
                     if figures.failed.len() == 3 {
                         break;
                     }
@@ -187,13 +197,31 @@ impl Soak {
     }
 }
 
-/// The running cluster, or a new one.
-fn ready<'a>(program: &Program, profile: Profile, bed: &'a mut Option<Bed>) -> Result<&'a mut Bed> {
-    let present = match bed.take() {
-        Some(bed) => bed,
-        None => Bed::up(program, profile)?,
-    };
-    Ok(bed.insert(present))
+/// The running clusters, one of each kind at most, and only one at a time.
+#[derive(Default)]
+struct Beds {
+    lab: Option<Bed>,
+    guests: Option<GuestBed>,
+}
+
+impl Beds {
+    /// One run of a row, on the cluster that runs or on a new one.
+    fn run(&mut self, program: &Program, profile: Profile, row: &Row, run: u32) -> Result<Sample> {
+        let Some(trouble) = row.guests() else {
+            self.guests = None;
+            let present = match self.lab.take() {
+                Some(bed) => bed,
+                None => Bed::up(program, profile)?,
+            };
+            return row.run(self.lab.insert(present), run);
+        };
+        self.lab = None;
+        let present = match self.guests.take() {
+            Some(bed) => bed,
+            None => GuestBed::up(program, profile)?,
+        };
+        Row::run_on_guests(self.guests.insert(present), trouble, run)
+    }
 }
 
 /// Builds the release `hotpair` where cargo puts it.

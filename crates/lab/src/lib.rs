@@ -45,3 +45,4 @@ pub use init::Boot;
 pub use lab::{Lab, require_root};
 pub use netns::Netns;
 pub use plan::{Plan, Profile, Shape, Witness};
+pub use switch::ip_batch;

@@ -31,6 +31,12 @@ impl Netns {
         Ok(Self(file.into()))
     }
 
+    /// Moves the calling thread into the namespace, for good: what it starts is born there.
+    pub fn enter(&self) -> Result<()> {
+        setns(&self.0, CloneFlags::CLONE_NEWNET)
+            .map_err(|e| LabError::system("enter a network namespace", e))
+    }
+
     /// Runs `action` on a thread of its own inside the namespace; sockets it opens stay there.
     pub fn within<T: Send + 'static>(
         &self,

@@ -145,7 +145,7 @@ impl Bed {
     }
 }
 
-fn well(status: &StatusView) -> bool {
+pub(super) fn well(status: &StatusView) -> bool {
     let running = |g: &hotpair_api::status::GroupView| {
         let here = g.state == "running" && g.active_on.len() == 1;
         here && g.pinned.is_none() && g.nodes.iter().all(|n| n.fit)

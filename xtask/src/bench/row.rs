@@ -1,6 +1,7 @@
 //! The rows of the table: what happens, and how much a client may notice.
 
 use super::bed::{Bed, GROUP};
+use super::guests::{GuestBed, Trouble};
 use anyhow::{Result, bail};
 use hotpair_lab::plan::{Network, VIRTUAL_IP};
 use hotpair_lab::probe::ProbeReport;
@@ -15,6 +16,8 @@ pub struct Row {
     pub title: &'static str,
     /// Longest median outage in ms at `standard` and at `fast`; 0: nobody outside may notice.
     target_ms: [f64; 2],
+    /// Longest double answer in ms that is allowed at `standard` and at `fast`.
+    double_ms: [u64; 2],
     happens: Happens,
 }
 
@@ -28,6 +31,8 @@ enum Happens {
     MutualCutPeers,
     SurvivorDaemonKill,
     ChangeThenPowerCut,
+    /// Both nodes are guests with kernels of their own.
+    Guests(Trouble),
 }
 
 /// What a client outside saw in one run.
@@ -42,6 +47,9 @@ pub struct Sample {
     /// Milliseconds in which two hosts held the address, paused ones included; harmless while
     /// gates keep all but one silent.
     pub double_held_ms: f64,
+    /// A guest that stood still gave its last answer to what it had been asked before that so many
+    /// milliseconds after it went on. No double answer, by sending time of the requests.
+    pub late_answer_ms: f64,
     /// Another node runs the group afterwards.
     pub moved: bool,
 }
@@ -61,9 +69,27 @@ const fn row(
         name,
         title,
         target_ms,
+        double_ms: [0, 0],
         happens,
     }
 }
+
+/// A row whose nodes are guests; `double_ms` as in [`Row`].
+const fn guests(
+    name: &'static str,
+    title: &'static str,
+    target_ms: [f64; 2],
+    double_ms: [u64; 2],
+    trouble: Trouble,
+) -> Row {
+    Row {
+        double_ms,
+        ..row(name, title, target_ms, Happens::Guests(trouble))
+    }
+}
+
+/// A heartbeat and a round trip, for which an emulated node takes up to 50 ms.
+const HEARTBEAT: [u64; 2] = [150, 70];
 
 use Fault::{CutLink, CutLinks, Freeze, Kill, Pause, PowerCut, RtnlHold};
 use Happens::{Active, Standby, Witness};
@@ -180,12 +206,53 @@ pub const ROWS: &[Row] = &[
         LEASES,
         Active(&[RtnlHold(2000), Freeze(Target::Daemon)]),
     ),
+    guests(
+        "guest-pause",
+        "QEMU guest stopped for 5 s and continued",
+        HANDOVER,
+        HEARTBEAT,
+        Trouble::Pause,
+    ),
+    guests(
+        "guest-rtnl-hold",
+        "QEMU guest: daemon frozen, its rtnl lock held for 2 s",
+        LEASES,
+        [0, 0],
+        Trouble::RtnlHold,
+    ),
 ];
 
 impl Row {
     /// Longest median outage in ms.
     pub fn target_ms(&self, profile: Profile) -> f64 {
         self.target_ms[usize::from(profile == Profile::Fast)]
+    }
+
+    /// Longest double answer in ms that is allowed.
+    pub fn double_ms(&self, profile: Profile) -> u64 {
+        self.double_ms[usize::from(profile == Profile::Fast)]
+    }
+
+    /// What happens, if the nodes are guests.
+    pub fn guests(&self) -> Option<Trouble> {
+        match self.happens {
+            Happens::Guests(trouble) => Some(trouble),
+            _ => None,
+        }
+    }
+
+    /// One run on guests.
+    pub fn run_on_guests(bed: &GuestBed, trouble: Trouble, run: u32) -> Result<Sample> {
+        let seen = bed.run_trouble(trouble, run)?;
+        let watched = sample(&seen.report, seen.injected_us, seen.healed_us)?;
+        // Part of a millisecond counts as one.
+        let stale_ms = micros(seen.stale_ms).div_ceil(1000);
+        Ok(Sample {
+            double_answer_ms: watched.double_answer_ms.max(stale_ms),
+            late_answer_ms: seen.late_ms,
+            moved: seen.moved,
+            ..watched
+        })
     }
 
     /// One run, from everybody well to everybody well again.
@@ -206,6 +273,7 @@ impl Row {
                     hit(bed, active, &[Kill(Target::Daemon)])
                 })?
             }
+            Happens::Guests(_) => bail!("{} needs guests", self.name),
             Happens::ChangeThenPowerCut => {
                 let changed = described(bed, active, run)?;
                 self.watched(bed, VIRTUAL_IP, || {
@@ -346,6 +414,7 @@ fn sample(report: &ProbeReport, injected: u64, healed: u64) -> Result<Sample> {
         heal_outage_ms: longest(healed, u64::MAX),
         double_answer_ms: report.double_answer_ms,
         double_held_ms: report.double_held_with_paused_ms,
+        late_answer_ms: 0.0,
         moved: false,
     })
 }

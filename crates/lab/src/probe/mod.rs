@@ -29,6 +29,8 @@ use std::time::Duration;
 /// What to probe and how to judge it.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {
+    /// The host that asks; the client host unless named.
+    pub from: Option<String>,
     /// The virtual IP.
     pub address: Ipv4Addr,
     /// The application's UDP port.
@@ -47,6 +49,7 @@ pub struct ProbeOptions {
 impl Default for ProbeOptions {
     fn default() -> Self {
         Self {
+            from: None,
             address: VIRTUAL_IP,
             port: APP_PORT,
             interval: Duration::from_millis(1),
@@ -74,11 +77,14 @@ const LAST_ANSWERS: Duration = Duration::from_millis(50);
 
 /// Starts all observers of a lab.
 pub fn start(paths: &Paths, status: &Status, options: &ProbeOptions) -> Result<ProbeHandle> {
-    let client = status.hosts.iter().find(|h| h.plan.role == Role::Client);
+    let client = status.hosts.iter().find(|h| match &options.from {
+        Some(name) => h.plan.name == *name,
+        None => h.plan.role == Role::Client,
+    });
     let pid = client
         .and_then(|h| h.init_pid)
         .ok_or_else(|| LabError::HostState {
-            host: "client".to_owned(),
+            host: options.from.clone().unwrap_or("client".to_owned()),
             problem: "has no power: heal the lab first".to_owned(),
         })?;
     let namespace = Netns::of_process(pid)?;
