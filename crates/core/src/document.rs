@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Format this build reads and writes. A member with an older build keeps and hands on a newer
 /// document, votes and holds, but does not lead.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// Largest document that is accepted, encoded: 64 KiB.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -68,6 +68,12 @@ pub struct Placement {
     pub switched_from: Option<MemberId>,
     /// Why `holder`, `goal` or `moving` were last changed.
     pub reason: Reason,
+    /// Stopped by the operator, while the group may run: they, and what requires them, stay stopped
+    /// over failover and reboot.
+    pub stopped_resources: BTreeSet<ResourceId>,
+    /// How often the operator asked for a restart of each: what runs since before the last one is
+    /// stopped and started again, with what requires it.
+    pub restarts: BTreeMap<ResourceId, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
@@ -263,6 +269,8 @@ impl Default for Placement {
             failed_on: BTreeMap::new(),
             switched_from: None,
             reason: Reason::NotStartedYet,
+            stopped_resources: BTreeSet::new(),
+            restarts: BTreeMap::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod configure;
 mod group;
 mod node;
 mod order;
+mod resource;
 
 use crate::document::Document;
 use crate::ids::{GroupId, MemberId, ResourceId};
@@ -16,6 +17,7 @@ use crate::request::{Request, Scope};
 use serde::{Deserialize, Serialize};
 
 pub use order::{start_order, stop_order};
+pub(crate) use resource::with_dependents;
 
 /// A request that may be fulfilled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +74,9 @@ pub fn apply(view: &View<'_>, request: &Request) -> Result<Accepted, String> {
         Request::NodeClear { node } => desk.clear_node(*node),
         Request::NodeIsDown { node } => desk.is_down(*node),
         Request::Configure { config, made_from } => desk.configure(config, *made_from),
+        Request::ResourceStart { group, resource } => desk.start_resource(group, resource),
+        Request::ResourceStop { group, resource } => desk.stop_resource(group, resource),
+        Request::ResourceRestart { group, resource } => desk.restart_resource(group, resource),
     }
 }
 

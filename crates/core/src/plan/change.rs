@@ -2,7 +2,7 @@
 
 use crate::config::Cluster;
 use crate::document::{Document, Failure, Goal, Move, Pin, PinReason, Placement};
-use crate::ids::{GroupId, HostBoot, Incarnation, MemberId};
+use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, ResourceId};
 use crate::reason::Reason;
 use crate::request::Scope;
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,16 @@ pub enum Change {
     Configure {
         config: Box<Cluster>,
     },
+    /// The operator stops one resource of the group, or lets it run again.
+    StopResource {
+        group: GroupId,
+        resource: ResourceId,
+        stopped: bool,
+    },
+    RestartResource {
+        group: GroupId,
+        resource: ResourceId,
+    },
 }
 
 impl Change {
@@ -146,7 +156,9 @@ impl Change {
             | Self::RecordFailure { .. }
             | Self::ClearFailure { .. }
             | Self::FinishSwitch { .. }
-            | Self::SetDisabled { .. } => self.apply_to_placement(document),
+            | Self::SetDisabled { .. }
+            | Self::StopResource { .. }
+            | Self::RestartResource { .. } => self.apply_to_placement(document),
             Self::Pin { group, why } => {
                 let reason = Reason::Pinned { why: *why };
                 set_pin(document, group, Some(Pin::Pinned(*why)), Some(reason));
@@ -183,7 +195,9 @@ impl Change {
         | Self::RecordFailure { group, .. }
         | Self::ClearFailure { group, .. }
         | Self::FinishSwitch { group }
-        | Self::SetDisabled { group, .. }) = self
+        | Self::SetDisabled { group, .. }
+        | Self::StopResource { group, .. }
+        | Self::RestartResource { group, .. }) = self
         else {
             return;
         };
@@ -215,6 +229,17 @@ impl Change {
                 None => placement.disabled = *disabled,
                 Some(node) => set(&mut placement.disabled_on, *node, *disabled),
             },
+            Self::StopResource {
+                resource, stopped, ..
+            } => {
+                set(&mut placement.stopped_resources, resource.clone(), *stopped);
+                let verb = if *stopped { "stop" } else { "start" };
+                record_of_resource(document, group, resource, verb);
+            }
+            Self::RestartResource { resource, .. } => {
+                *placement.restarts.entry(resource.clone()).or_default() += 1;
+                record_of_resource(document, group, resource, "restart");
+            }
             _ => {}
         }
     }
@@ -373,6 +398,21 @@ impl Change {
             Self::Leave { node, .. } => format!("{} leaves", name(node)),
             Self::DeclareDown { node, .. } => format!("{} is declared down", name(node)),
             Self::Remove { node } => format!("{} is removed", name(node)),
+            Self::StopResource {
+                group,
+                resource,
+                stopped,
+            } => {
+                let shall = if *stopped {
+                    "shall be stopped"
+                } else {
+                    "shall run"
+                };
+                format!("{resource} of {group} {shall}")
+            }
+            Self::RestartResource { group, resource } => {
+                format!("{resource} of {group} is to be started again")
+            }
             _ => "the configuration changes".into(),
         }
     }
@@ -413,6 +453,18 @@ fn set_holder(document: &mut Document, group: &GroupId, to: Option<MemberId>, re
     }
     placement.reason = reason.clone();
     document.record(Some(group.clone()), from, to, reason.clone());
+}
+
+/// The group stays where it is.
+fn record_of_resource(document: &mut Document, group: &GroupId, resource: &ResourceId, verb: &str) {
+    let holder = document
+        .groups
+        .get(group)
+        .and_then(|placement| placement.holder);
+    let reason = Reason::Operator {
+        request: format!("group {verb} --resource {resource}"),
+    };
+    document.record(Some(group.clone()), holder, holder, reason);
 }
 
 fn set_pin(document: &mut Document, group: &GroupId, pin: Option<Pin>, reason: Option<Reason>) {
@@ -480,12 +532,16 @@ fn configured(document: &mut Document) {
             disabled_on,
             maintenance_on,
             maintenance_resources,
+            stopped_resources,
+            restarts,
             ..
         } = placement;
         failed_on.retain(|node, _| group.nodes.contains(node));
         disabled_on.retain(|node| group.nodes.contains(node));
         maintenance_on.retain(|node| config.nodes.contains_key(node));
         maintenance_resources.retain(|resource| group.resources.contains_key(resource));
+        stopped_resources.retain(|resource| group.resources.contains_key(resource));
+        restarts.retain(|resource, _| group.resources.contains_key(resource));
     }
     let revision = document.revision;
     document.record(None, None, None, Reason::ConfigurationChanged { revision });
