@@ -77,6 +77,8 @@ pub struct GroupView {
     pub pinned: Option<String>,
     pub maintenance: bool,
     pub disabled: bool,
+    /// Resources that the operator stopped, while the group may run.
+    pub stopped_resources: Vec<String>,
     /// Why the holder, or the goal, was last changed.
     pub reason: String,
     /// One sentence: why it stays, moves or waits.
@@ -94,6 +96,8 @@ pub struct ResourceView {
     pub state: String,
     pub detail: String,
     pub restarts: u32,
+    /// The operator asked for a restart that has not begun.
+    pub restart_due: bool,
 }
 
 /// Could this node run the group?

@@ -27,6 +27,11 @@ pub enum Goal {
         to: Option<String>,
         epoch: u64,
     },
+    /// This resource of it runs, or is stopped.
+    Resource {
+        name: String,
+        runs: bool,
+    },
 }
 
 /// How far it has come.
@@ -48,6 +53,9 @@ impl Goal {
             _ => None,
         };
         match (self, here) {
+            (Self::Resource { name, runs }, _) if resource_is(group, name, *runs) => {
+                Progress::There
+            }
             (Self::Stopped, _) if group.state == "stopped" && group.active_on.is_empty() => {
                 Progress::There
             }
@@ -68,6 +76,21 @@ impl Goal {
             }
             _ => Progress::OnTheWay,
         }
+    }
+}
+
+/// What is in a group that does not run is stopped already, and starts with it.
+fn resource_is(group: &GroupView, name: &str, runs: bool) -> bool {
+    let view = group.resources.iter().find(|view| view.name == name);
+    match (view, runs) {
+        _ if group.active_on.is_empty() && group.state == "stopped" => true,
+        (Some(view), true) => {
+            view.state == "running"
+                && !view.restart_due
+                && matches!(group.state.as_str(), "running" | "degraded")
+        }
+        (Some(view), false) => view.state == "stopped",
+        (None, _) => false,
     }
 }
 
@@ -168,6 +191,7 @@ mod tests {
             pinned: None,
             maintenance: false,
             disabled: false,
+            stopped_resources: Vec::new(),
             reason: "could not be started".into(),
             verdict: "stays".into(),
             resources: Vec::new(),

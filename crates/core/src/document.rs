@@ -73,6 +73,12 @@ pub struct Placement {
     pub reason: Reason,
     /// Data of its mirrors: one for each mirror resource of its configuration.
     pub mirrors: BTreeMap<ResourceId, Data>,
+    /// Stopped by the operator, while the group may run: they, and what requires them, stay stopped
+    /// over failover and reboot.
+    pub stopped_resources: BTreeSet<ResourceId>,
+    /// How often the operator asked for a restart of each: what runs since before the last one is
+    /// stopped and started again, with what requires it.
+    pub restarts: BTreeMap<ResourceId, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
@@ -300,6 +306,8 @@ impl Default for Placement {
             switched_from: None,
             reason: Reason::NotStartedYet,
             mirrors: BTreeMap::new(),
+            stopped_resources: BTreeSet::new(),
+            restarts: BTreeMap::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod group;
 mod mirror;
 mod node;
 mod order;
+mod resource;
 
 use crate::document::Document;
 use crate::ids::{GroupId, MemberId, ResourceId};
@@ -17,6 +18,7 @@ use crate::request::{Request, Scope};
 use serde::{Deserialize, Serialize};
 
 pub use order::{start_order, stop_order};
+pub(crate) use resource::with_dependents;
 
 /// A request that may be fulfilled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +86,9 @@ pub fn apply(view: &View<'_>, request: &Request) -> Result<Accepted, String> {
             resource,
             node,
         } => desk.keep_copy(group, resource, *node),
+        Request::ResourceStart { group, resource } => desk.start_resource(group, resource),
+        Request::ResourceStop { group, resource } => desk.stop_resource(group, resource),
+        Request::ResourceRestart { group, resource } => desk.restart_resource(group, resource),
     }
 }
 

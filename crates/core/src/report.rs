@@ -67,6 +67,8 @@ pub struct ResourceReport {
     pub detail: String,
     /// Restarts in place within the window.
     pub restarts: u32,
+    /// The operator's restarts it has been through.
+    pub restarts_done: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]

@@ -80,6 +80,21 @@ pub enum Request {
         resource: ResourceId,
         node: MemberId,
     },
+    /// One resource of a group, and what it requires.
+    ResourceStart {
+        group: GroupId,
+        resource: ResourceId,
+    },
+    /// One resource of a group, and what requires it; it stays stopped until it is started.
+    ResourceStop {
+        group: GroupId,
+        resource: ResourceId,
+    },
+    /// One resource of a group, and what requires it: stopped, then started.
+    ResourceRestart {
+        group: GroupId,
+        resource: ResourceId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]

@@ -224,6 +224,11 @@ fn group_view(status: &Status, document: &Document, group: &GroupId) -> Option<G
         }),
         maintenance: placement.maintenance,
         disabled: placement.disabled,
+        stopped_resources: placement
+            .stopped_resources
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         reason: placement.reason.text(config),
         verdict: plan
             .map(|plan| plan.verdict.text(config))
@@ -289,6 +294,10 @@ fn resources(
                 .map(|report| report.detail.clone())
                 .unwrap_or_default(),
             restarts: report.map_or(0, |report| report.restarts),
+            restart_due: report.is_some_and(|report| {
+                let asked = placement.restarts.get(name);
+                asked.is_some_and(|&asked| asked > report.restarts_done)
+            }),
         }
     };
     config.resources.iter().map(view).collect()

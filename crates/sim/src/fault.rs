@@ -203,6 +203,20 @@ pub enum Operator {
         group: usize,
         draw: u64,
     },
+    /// One resource is stopped, started or started again.
+    Resource {
+        group: usize,
+        resource: usize,
+        verb: Verb,
+    },
+}
+
+/// What is asked of one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Stop,
+    Start,
+    Restart,
 }
 
 const SECOND: u64 = 1_000_000;
@@ -364,7 +378,16 @@ fn operator(rng: &mut Rng, hosts: usize) -> Operator {
     let node = rng.index(hosts);
     let some = rng.percent(50).then_some(node);
     match rng.below(32) {
-        0..8 => Operator::Switch { group, to: some },
+        0..7 => Operator::Switch { group, to: some },
+        7 => Operator::Resource {
+            group,
+            resource: rng.index(4),
+            verb: match rng.below(3) {
+                0 => Verb::Stop,
+                1 => Verb::Start,
+                _ => Verb::Restart,
+            },
+        },
         8 => Operator::Stop { group },
         9 | 10 => Operator::Start { group, on: some },
         11 => Operator::Enable { group, node: some },

@@ -2,7 +2,7 @@
 
 use crate::check::Rule;
 use crate::cluster;
-use crate::fault::Operator;
+use crate::fault::{Operator, Verb};
 use crate::rng::Rng;
 use crate::world::{Event, World, note};
 use hotpair_core::config::{Cluster, Failback, Takeover, Timing};
@@ -186,9 +186,28 @@ impl World {
             }
             Operator::DeclareDown { node, for_us } => return self.switch_off(node, for_us, false),
             Operator::Remove { node } => return self.switch_off(node, 10_000_000, true),
+            Operator::Resource {
+                group: g,
+                resource,
+                verb,
+            } => match self.of_resource(&group(g), resource, verb) {
+                Some(request) => request,
+                None => return,
+            },
             other => return self.reconfigure(at, &other),
         };
         self.ask(at, request);
+    }
+
+    fn of_resource(&self, group: &GroupId, resource: usize, verb: Verb) -> Option<Request> {
+        let resources = &self.first.groups.get(group)?.resources;
+        let resource = resources.keys().nth(resource % resources.len().max(1))?;
+        let (group, resource) = (group.clone(), resource.clone());
+        Some(match verb {
+            Verb::Stop => Request::ResourceStop { group, resource },
+            Verb::Start => Request::ResourceStart { group, resource },
+            Verb::Restart => Request::ResourceRestart { group, resource },
+        })
     }
 
     fn scope(&self, number: usize, group: &GroupId, node: MemberId) -> Scope {
@@ -415,6 +434,12 @@ fn repairs(document: &Arc<Document>, world: &World) -> Vec<Request> {
             requests.push(Request::Maintenance {
                 scope: Scope::Resource(group.clone(), resource.clone()),
                 on: false,
+            });
+        }
+        for resource in &placement.stopped_resources {
+            requests.push(Request::ResourceStart {
+                group: group.clone(),
+                resource: resource.clone(),
             });
         }
         if placement.disabled {

@@ -1,14 +1,15 @@
 //! `hotpair group`: what is there, and where it shall run.
 
 use crate::args::Change;
+use crate::failure::{Code, Failure};
 use crate::output::columns;
 use crate::session::{self, Outcome, Session};
 use crate::watch::{Goal, wait};
 use clap::{Args, Subcommand};
 use hotpair_api::StatusView;
-use hotpair_core::ids::{GroupId, MemberId};
+use hotpair_core::ids::{GroupId, MemberId, ResourceId};
 use hotpair_core::request::Request;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Groups: list, start, stop, move.
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,7 @@ pub enum GroupCommand {
     },
     Start(StartArgs),
     Stop(StopArgs),
+    Restart(RestartArgs),
     Switch(SwitchArgs),
     /// Automatic takeover on, for the group or for it on one node.
     Enable(OnNodeArgs),
@@ -30,23 +32,50 @@ pub enum GroupCommand {
     Clear(OnNodeArgs),
 }
 
-/// Start a group.
+/// Start a group, or one resource of it that was stopped.
 #[derive(Debug, Args)]
 pub struct StartArgs {
-    group: String,
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    group: Option<String>,
+    /// Every group that is stopped.
+    #[arg(long)]
+    all: bool,
     /// On this node; the first fit one by default.
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", conflicts_with = "all")]
     on: Option<String>,
+    /// Only this resource, and what it requires.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["all", "on"])]
+    resource: Option<String>,
     #[command(flatten)]
     waiting: Waiting,
     #[command(flatten)]
     change: Change,
 }
 
-/// Stop a group; it stays stopped, over failures and reboots, until it is started.
+/// Stop a group, or one resource of it; it stays stopped, over failures and reboots, until it is
+/// started.
 #[derive(Debug, Args)]
 pub struct StopArgs {
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    group: Option<String>,
+    /// Every group.
+    #[arg(long)]
+    all: bool,
+    /// Only this resource, and what requires it.
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    resource: Option<String>,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Start one resource of a group again on its node: it and what requires it are stopped, then started.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
     group: String,
+    #[arg(long, value_name = "NAME")]
+    resource: String,
     #[command(flatten)]
     waiting: Waiting,
     #[command(flatten)]
@@ -93,6 +122,7 @@ pub fn run(session: &Session, command: GroupCommand) -> Outcome {
         GroupCommand::Show { group } => show(session, &group),
         GroupCommand::Start(args) => start(session, args),
         GroupCommand::Stop(args) => stop(session, args),
+        GroupCommand::Restart(args) => restart(session, args),
         GroupCommand::Switch(args) => switch(session, args),
         GroupCommand::Enable(args) => on_node(session, &args, |group, node| Request::GroupEnable {
             group,
@@ -139,35 +169,135 @@ fn show(session: &Session, name: &str) -> Outcome {
 
 fn start(session: &Session, args: StartArgs) -> Outcome {
     let status = session.status()?;
-    let group = session::group(&status, &args.group)?;
+    let Some(name) = &args.group else {
+        return all(session, &status, true, args.waiting, args.change);
+    };
+    let group = session::group(&status, name)?;
+    if let Some(name) = args.resource {
+        let resource = resource(&status, &group, &name)?;
+        let request = Request::ResourceStart {
+            group: group.clone(),
+            resource,
+        };
+        let goal = Goal::Resource { name, runs: true };
+        return act(session, &group, request, &goal, args.waiting, args.change);
+    }
     let on = named(&status, args.on.as_deref())?;
     let request = Request::GroupStart {
         group: group.clone(),
         on,
     };
-    act(
-        session,
-        &group,
-        request,
-        &Goal::Runs { on: args.on },
-        args.waiting,
-        args.change,
-    )
+    let goal = Goal::Runs { on: args.on };
+    act(session, &group, request, &goal, args.waiting, args.change)
 }
 
 fn stop(session: &Session, args: StopArgs) -> Outcome {
-    let group = session::group(&session.status()?, &args.group)?;
-    let request = Request::GroupStop {
+    let status = session.status()?;
+    let Some(name) = &args.group else {
+        return all(session, &status, false, args.waiting, args.change);
+    };
+    let group = session::group(&status, name)?;
+    let (request, goal) = match args.resource {
+        Some(name) => {
+            let resource = resource(&status, &group, &name)?;
+            let group = group.clone();
+            let goal = Goal::Resource { name, runs: false };
+            (Request::ResourceStop { group, resource }, goal)
+        }
+        None => {
+            let group = group.clone();
+            (Request::GroupStop { group }, Goal::Stopped)
+        }
+    };
+    act(session, &group, request, &goal, args.waiting, args.change)
+}
+
+fn restart(session: &Session, args: RestartArgs) -> Outcome {
+    let status = session.status()?;
+    let group = session::group(&status, &args.group)?;
+    let request = Request::ResourceRestart {
+        resource: resource(&status, &group, &args.resource)?,
         group: group.clone(),
     };
-    act(
-        session,
-        &group,
-        request,
-        &Goal::Stopped,
-        args.waiting,
-        args.change,
-    )
+    let goal = Goal::Resource {
+        name: args.resource,
+        runs: true,
+    };
+    act(session, &group, request, &goal, args.waiting, args.change)
+}
+
+/// A resource of the group that exists.
+fn resource(status: &StatusView, group: &GroupId, name: &str) -> Result<ResourceId, Failure> {
+    let view = status.groups.iter().find(|view| view.name == group.0);
+    let names: Vec<_> = view
+        .iter()
+        .flat_map(|view| &view.resources)
+        .map(|resource| resource.name.as_str())
+        .collect();
+    if names.contains(&name) {
+        return Ok(ResourceId(name.to_owned()));
+    }
+    Err(session::no_such("resource", name, &names))
+}
+
+/// Every group is asked to start or stop before any is waited for; what one refuses keeps none of the
+/// others from it.
+fn all(
+    session: &Session,
+    status: &StatusView,
+    run: bool,
+    waiting: Waiting,
+    change: Change,
+) -> Outcome {
+    let mut said = Vec::new();
+    let mut begun = Vec::new();
+    let mut refused = Vec::new();
+    for view in &status.groups {
+        let group = GroupId(view.name.clone());
+        let request = if run {
+            Request::GroupStart { group, on: None }
+        } else {
+            Request::GroupStop { group }
+        };
+        match session.operate(request, change.dry_run) {
+            Ok(text) => {
+                said.push(text.trim_end().to_owned());
+                begun.push(view.name.clone());
+            }
+            Err(failure) if failure.code == Code::Refused => {
+                refused.push(format!("{}: {}", view.name, failure.message));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    if !(change.dry_run || waiting.no_wait) {
+        let goal = if run {
+            Goal::Runs { on: None }
+        } else {
+            Goal::Stopped
+        };
+        let end = Instant::now() + Duration::from_secs(waiting.wait);
+        for name in &begun {
+            let left = end.saturating_duration_since(Instant::now());
+            if let Err(failure) = wait(session, name, &goal, left) {
+                refused.push(format!("{name}: {}", failure.message));
+            }
+        }
+    }
+    if !refused.is_empty() {
+        let verb = if run { "start" } else { "stop" };
+        let message = format!(
+            "not every group could be asked to {verb}, or did: {}",
+            refused.join("; ")
+        );
+        return Err(
+            Failure::new(Code::Unfinished, message).hint("`hotpair status` shows the others")
+        );
+    }
+    if said.is_empty() {
+        said.push("no groups are configured".into());
+    }
+    session.say(&said.join("\n"), change.dry_run)
 }
 
 fn switch(session: &Session, args: SwitchArgs) -> Outcome {
@@ -205,6 +335,19 @@ fn act(
     wait(session, &group.0, goal, Duration::from_secs(waiting.wait))?;
     let end = match goal {
         Goal::Stopped => format!("group {} is stopped", group.0),
+        Goal::Resource { name, runs } => {
+            let status = session.status()?;
+            let view = status.groups.iter().find(|view| view.name == group.0);
+            let on = view.map_or_else(String::new, |view| view.active_on.join(", "));
+            match (on.is_empty(), runs) {
+                (true, _) => format!(
+                    "{name} of group {} does not run, nor does the group",
+                    group.0
+                ),
+                (_, true) => format!("{name} of group {} runs on {on}", group.0),
+                (_, false) => format!("{name} of group {} is stopped", group.0),
+            }
+        }
         _ => {
             let status = session.status()?;
             let view = status.groups.iter().find(|view| view.name == group.0);
@@ -226,9 +369,6 @@ fn on_node(
     session.change(request(group, node), args.change.dry_run)
 }
 
-fn named(
-    status: &StatusView,
-    name: Option<&str>,
-) -> Result<Option<MemberId>, crate::failure::Failure> {
+fn named(status: &StatusView, name: Option<&str>) -> Result<Option<MemberId>, Failure> {
     name.map(|name| session::node(status, name)).transpose()
 }

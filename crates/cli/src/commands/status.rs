@@ -209,6 +209,10 @@ pub fn group(view: &GroupView, ink: Ink) -> String {
     if let Some(node) = &view.pinned {
         let _ = write!(out, ", pinned to {node}");
     }
+    if !view.stopped_resources.is_empty() {
+        let names = view.stopped_resources.join(", ");
+        let _ = write!(out, ", stopped by the operator: {names}");
+    }
     out.push('\n');
     for sentence in [&view.verdict, &view.reason] {
         if !sentence.is_empty() {

@@ -212,3 +212,85 @@ fn changed_command_takes_effect_at_once_on_the_same_node() {
     cluster.runs("node2", PRACTICE, "node1");
     assert_ne!(cluster.app("node1"), before);
 }
+
+#[test]
+fn stopped_resource_stays_stopped_over_failover_and_reboot() {
+    let Some(cluster) = Cluster::up("resource") else {
+        return;
+    };
+    let app = cluster.app("node1");
+    let restart = ["group", "restart", PRACTICE, "--resource", "ip"];
+    let preview = cluster.hotpair("node2", &[&restart[..], &["--dry-run"]].concat());
+    assert!(
+        preview.contains("stop app, ip; then start ip, app"),
+        "{preview}"
+    );
+    assert_eq!(cluster.app("node1"), app);
+    cluster.hotpair("node2", &restart);
+    assert_ne!(cluster.app("node1"), app);
+    assert_ne!(cluster.app("node1"), "");
+    cluster.settled("node1");
+
+    let stop = ["group", "stop", PRACTICE, "--resource", "app"];
+    cluster.hotpair("node2", &stop);
+    assert_eq!(cluster.app("node1"), "");
+    let is_up = "ip address show dev eth0 | grep -c 10.77.1.50 || true";
+    assert_eq!(cluster.shell("node1", is_up), "1");
+    let told = |s: &hotpair_api::StatusView, node: &str| {
+        let view = group(s, PRACTICE);
+        let app = view.resources.iter().find(|r| r.name == "app");
+        runs_on(view, node)
+            && view.stopped_resources == ["app"]
+            && app.is_some_and(|r| r.state == "stopped" && r.detail == "stopped by the operator")
+    };
+    cluster.until("node1", "what is stopped", |s| told(s, "node1"));
+    let text = cluster.hotpair("node1", &["status"]);
+    assert!(text.contains("stopped by the operator: app"), "{text}");
+
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.until("node2", "the rest on node2", |s| told(s, "node2"));
+    cluster.fault("node2", Fault::Reboot);
+    cluster.fault("node1", Fault::Boot);
+    let status = cluster.until("node2", "everybody well", all_well);
+    let holder = group(&status, PRACTICE).holder.clone().expect("a holder");
+    cluster.until(&holder, "it as before", |s| told(s, &holder));
+    pass(500);
+    assert_eq!([cluster.app("node1"), cluster.app("node2")].concat(), "");
+    let refused = ["group", "restart", PRACTICE, "--resource", "app"];
+    let text = cluster.refused("node1", &refused, 1);
+    assert!(
+        text.contains("group start practice --resource app"),
+        "{text}"
+    );
+
+    cluster.hotpair("node1", &["group", "start", PRACTICE, "--resource", "app"]);
+    assert_ne!(cluster.app(&holder), "");
+    cluster.settled(&holder);
+}
+
+#[test]
+fn all_groups_are_stopped_and_started_from_any_node() {
+    let Some(cluster) = Cluster::up("all-groups") else {
+        return;
+    };
+    let second = one_more("second", 51, &["node2", "node1"]);
+    cluster.add("node1", "second", &second, "node2");
+    let preview = cluster.hotpair("node2", &["group", "stop", "--all", "--dry-run"]);
+    assert!(
+        preview.contains("practice") && preview.contains("second"),
+        "{preview}"
+    );
+    cluster.hotpair("node2", &["group", "stop", "--all"]);
+    assert_eq!([cluster.app("node1"), cluster.app("node2")].concat(), "");
+    let status = cluster.status("node1").expect("it answers");
+    assert!(
+        status.groups.iter().all(|g| g.state == "stopped"),
+        "{status:#?}"
+    );
+    cluster.hotpair("node1", &["group", "start", "--all"]);
+    let status = cluster.status("node1").expect("it answers");
+    assert!(
+        status.groups.iter().all(|g| g.state == "running"),
+        "{status:#?}"
+    );
+}

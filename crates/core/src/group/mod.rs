@@ -25,7 +25,7 @@ pub use run::GroupRun;
 use crate::config::Group;
 use crate::ids::{Epoch, GroupId, ResourceId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Counts the actions of one run of the daemon; one for all its groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -86,6 +86,10 @@ pub struct Orders<'a> {
     pub want: Want,
     pub maintenance: bool,
     pub maintenance_resources: &'a BTreeSet<ResourceId>,
+    /// Not to run, whatever the group shall do; neither is what requires them.
+    pub stopped: BTreeSet<ResourceId>,
+    /// How often each was to be started again; what was started before the last time is.
+    pub restarts: &'a BTreeMap<ResourceId, u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]

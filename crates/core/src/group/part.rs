@@ -98,6 +98,11 @@ pub(super) struct Part {
     pub check_at: Option<Moment>,
     /// Found running although hotpair has it stopped.
     pub seen: bool,
+    /// Not to run, by the operator's word about it or about what it requires.
+    pub held_down: bool,
+    /// The operator's restarts it has been through; unknown of what an earlier run of the daemon
+    /// started.
+    pub restarts_done: Option<u64>,
     /// Last message.
     pub detail: String,
     /// Last verdict.
@@ -178,6 +183,15 @@ impl Part {
         }
     }
 
+    /// Has the operator asked for a restart since it was started? `asked` counts the requests.
+    pub(super) fn shall_restart(&mut self, asked: u64) -> bool {
+        if !self.is_up() {
+            // The start that comes fulfils them all.
+            self.restarts_done = Some(asked);
+        }
+        *self.restarts_done.get_or_insert(asked) < asked
+    }
+
     pub(super) fn new() -> Self {
         Self {
             phase: Phase::Stopped,
@@ -193,6 +207,8 @@ impl Part {
             check: None,
             check_at: None,
             seen: false,
+            held_down: false,
+            restarts_done: None,
             detail: String::new(),
             problems: Vec::new(),
         }
@@ -267,6 +283,7 @@ impl Part {
 
     fn stopped(&mut self) {
         self.started_as = None;
+        self.restarts_done = None;
         self.phase = Phase::Stopped;
         self.cycle = false;
         self.seen = false;

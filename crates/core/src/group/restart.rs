@@ -48,6 +48,7 @@ impl GroupRun {
             self.parts.get(id).is_some_and(|part| {
                 matches!(part.phase, Phase::Failed { .. })
                     && part.configured
+                    && !part.held_down
                     && !part.maintained
                     && !part.cycle
             })
@@ -107,6 +108,7 @@ impl GroupRun {
             if let Some(part) = self.parts.get_mut(&id)
                 && part.is_up()
                 && !part.maintained
+                && !part.held_down
             {
                 part.cycle = true;
                 part.restarting = true;
@@ -114,11 +116,11 @@ impl GroupRun {
         }
     }
 
-    /// The verdicts of all resources, each with the name of its resource.
+    /// The verdicts of all resources that may run, each with the name of its resource.
     pub(super) fn problems(&self) -> Vec<String> {
         self.parts
             .iter()
-            .filter(|(_, part)| part.configured)
+            .filter(|(_, part)| part.configured && !part.held_down)
             .flat_map(|(id, part)| part.problems.iter().map(move |p| format!("{id}: {p}")))
             .collect()
     }

@@ -6,7 +6,9 @@ use super::restart::{GivenUp, Restarted};
 use super::{ActionId, ActionIds, Orders, ResourceAction, ResourceFact, Want, Work};
 use crate::config::OnStopFailure;
 use crate::ids::{Epoch, GroupId, ResourceId};
+use crate::operate::with_dependents;
 use crate::time::Moment;
+use std::collections::BTreeSet;
 
 /// One group on this node.
 ///
@@ -127,6 +129,12 @@ impl GroupRun {
             .min()
     }
 
+    /// Is this resource stopped here, or about to be for good?
+    #[must_use]
+    pub fn is_stopped(&self, resource: &ResourceId) -> bool {
+        self.parts.get(resource).is_none_or(|part| !part.is_up())
+    }
+
     /// Shall its resources run, as far as it is up to the group?
     pub(super) fn shall_run(&self) -> bool {
         self.want == Want::Run && self.given_up.is_none()
@@ -151,6 +159,10 @@ impl GroupRun {
         self.parts
             .retain(|id, part| known.contains_key(id) || !part.is_stopped());
         let shall_run = self.shall_run();
+        let stopped = match orders.stopped.is_empty() {
+            true => BTreeSet::new(),
+            false => with_dependents(orders.config, &orders.stopped),
+        };
         for (id, part) in &mut self.parts {
             part.configured = known.contains_key(id);
             if let Some(resource) = known.get(id) {
@@ -159,18 +171,24 @@ impl GroupRun {
                 part.look = Look::of(resource);
                 part.define(&resource.kind);
             }
+            part.held_down = stopped.contains(id);
+            let restart = part.shall_restart(orders.restarts.get(id).copied().unwrap_or_default());
             let maintained = orders.maintenance || orders.maintenance_resources.contains(id);
-            if part.maintained && !maintained && shall_run && part.configured {
+            if part.maintained && !maintained && shall_run && part.configured && !part.held_down {
                 part.leave_maintenance(now);
             }
             part.maintained = maintained;
-            if maintained || !shall_run || !part.configured {
+            if maintained || !shall_run || !part.configured || part.held_down {
                 part.cycle = false;
                 part.restarting = false;
-            } else if part.outdated() && !part.cycle {
+            } else if !part.cycle && (part.outdated() || restart) {
                 part.cycle = true;
                 part.restarting = true;
-                part.detail = "its configuration has changed".into();
+                part.detail = if restart {
+                    "the operator has it started again".into()
+                } else {
+                    "its configuration has changed".into()
+                };
             }
         }
     }
@@ -182,7 +200,7 @@ impl GroupRun {
         if self.want == Want::Gone {
             return kills(&part.phase, now).then_some(Work::Kill);
         }
-        let up = shall_run && part.configured && !part.cycle;
+        let up = shall_run && part.configured && !part.cycle && !part.held_down;
         if part.takes_check(now) && (up || part.maintained) {
             return Some(Work::Check);
         }

@@ -77,7 +77,10 @@ impl GroupRun {
     }
 
     fn state_while_running(&self) -> GroupState {
-        let parts = || self.parts.iter().filter(|(_, part)| part.configured);
+        let parts = || {
+            let counts = |part: &Part| part.configured && !part.held_down;
+            self.parts.iter().filter(move |(_, part)| counts(part))
+        };
         if parts().any(|(_, part)| part.restarting)
             && let Some(last) = self.restarts.last()
         {
@@ -126,7 +129,8 @@ impl GroupRun {
     }
 
     fn runs_unasked(&self, part: &Part) -> bool {
-        part.is_stopped() && part.seen && !part.maintained && !self.shall_run()
+        let shall_run = self.shall_run() && !part.held_down;
+        part.is_stopped() && part.seen && !part.maintained && !shall_run
     }
 
     fn resource(&self, id: &ResourceId, part: &Part) -> ResourceReport {
@@ -146,7 +150,9 @@ impl GroupRun {
             }
         };
         let well = matches!(part.phase, Phase::Stopped | Phase::Running);
-        let detail = if well && !part.problems.is_empty() {
+        let detail = if part.held_down && state == ResourceState::Stopped {
+            "stopped by the operator".into()
+        } else if well && !part.problems.is_empty() {
             part.problems.join(", ")
         } else {
             part.detail.clone()
@@ -156,6 +162,7 @@ impl GroupRun {
             state,
             detail,
             restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
+            restarts_done: part.restarts_done.unwrap_or_default(),
         }
     }
 }

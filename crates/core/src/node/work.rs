@@ -130,7 +130,7 @@ impl Groups {
                 .runs
                 .entry(group.clone())
                 .or_insert_with(|| GroupRun::new(group.clone()));
-            let orders = orders(me, kept, config, standing.kept, want);
+            let orders = orders(me, kept, config, &standing, want, run);
             let work = run.settle(now, &orders, &mut self.ids);
             actions.extend(work.into_iter().map(Action::Resource));
         }
@@ -172,7 +172,7 @@ impl Groups {
             };
             let want = self.want(me, group, &standing);
             let leased = lease_held && want != Want::Gone && self.leased(group, acting);
-            let orders = orders(me, kept, config, standing.kept, want);
+            let orders = orders(me, kept, config, &standing, want, run);
             reports.insert(group.clone(), run.report(&orders, leased));
         }
         reports
@@ -249,9 +249,17 @@ fn orders<'a>(
     me: MemberId,
     document: &Document,
     config: &'a crate::config::Group,
-    placement: &'a Placement,
+    standing: &Standing<'a>,
     want: Want,
+    run: &GroupRun,
 ) -> Orders<'a> {
+    let placement = standing.kept;
+    // As with the group: a stop waits until it is known to be decided, a start does not begin once a
+    // stop may have been.
+    let decided = standing.confirmed().unwrap_or(placement);
+    let mut stopped = decided.stopped_resources.clone();
+    let soon = placement.stopped_resources.iter();
+    stopped.extend(soon.filter(|&id| run.is_stopped(id)).cloned());
     let node_maintenance = document
         .members
         .get(&me)
@@ -264,6 +272,8 @@ fn orders<'a>(
             || placement.maintenance_on.contains(&me)
             || node_maintenance,
         maintenance_resources: &placement.maintenance_resources,
+        stopped,
+        restarts: &decided.restarts,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Requests about one group.
 
-use super::{Accepted, Desk, order};
+use super::{Accepted, Desk, order, with_dependents};
 use crate::document::{Failure, Goal};
-use crate::ids::{GroupId, MemberId};
+use crate::ids::{GroupId, MemberId, ResourceId};
 use crate::plan::{Change, Obstacle};
 use crate::report::GroupState;
 
@@ -43,11 +43,36 @@ impl Desk<'_> {
             self.draft
                 .giving(group, to, Self::by_operator("group start")),
         );
-        let start = order::list(&order::start_order(&self.document.config.groups[group]));
+        let start = order::list(&self.starts(group));
         Ok(Accepted::new(
             changes,
-            format!("{group} will be started on {name}: start {start}"),
+            format!(
+                "{group} will be started on {name}: start {start}{}",
+                self.left_stopped(group)
+            ),
         ))
+    }
+
+    /// What a start of the group starts, in order.
+    fn starts(&self, group: &GroupId) -> Vec<ResourceId> {
+        let config = &self.document.config.groups[group];
+        let stopped = with_dependents(config, &self.draft.placement(group).stopped_resources);
+        let mut order = order::start_order(config);
+        order.retain(|id| !stopped.contains(id));
+        order
+    }
+
+    /// What it does not start, and why.
+    fn left_stopped(&self, group: &GroupId) -> String {
+        let placement = self.draft.placement(group);
+        if placement.stopped_resources.is_empty() {
+            return String::new();
+        }
+        let stopped: Vec<ResourceId> = placement.stopped_resources.iter().cloned().collect();
+        format!(
+            "; stopped by the operator and left so: {}",
+            order::list(&stopped)
+        )
     }
 
     /// There is a holder that runs it, or failed to.
@@ -140,7 +165,7 @@ impl Desk<'_> {
         }
     }
 
-    fn not_in_maintenance(&self, group: &GroupId) -> Result<(), String> {
+    pub(super) fn not_in_maintenance(&self, group: &GroupId) -> Result<(), String> {
         if self.draft.in_maintenance(group) {
             return Err(format!(
                 "{group} is in maintenance; end it with `hotpair maintenance off` first"
@@ -182,7 +207,9 @@ impl Desk<'_> {
                 format!("{group} does not run, and will stay stopped until it is started"),
             ));
         };
-        let stop = order::list(&order::stop_order(&self.document.config.groups[group]));
+        let mut stop = self.starts(group);
+        stop.reverse();
+        let stop = order::list(&stop);
         let text = format!(
             "{group} will be stopped on {} and stay stopped until it is started: stop {stop}",
             self.name(holder)
@@ -228,12 +255,15 @@ impl Desk<'_> {
         }
         self.not_stop_failed(group)?;
         let to = self.switch_target(group, holder, to)?;
-        let config = &self.document.config.groups[group];
+        let start = self.starts(group);
+        let mut stop = start.clone();
+        stop.reverse();
         let text = format!(
-            "{group} will be stopped on {from} and started on {}; first stop {}; then start {}",
+            "{group} will be stopped on {from} and started on {}; first stop {}; then start {}{}",
             self.name(to),
-            order::list(&order::stop_order(config)),
-            order::list(&order::start_order(config))
+            order::list(&stop),
+            order::list(&start),
+            self.left_stopped(group)
         );
         let asked = Change::Move {
             group: group.clone(),

@@ -142,6 +142,16 @@ pub enum Change {
         generation: Generation,
         solo: Option<Generation>,
     },
+    /// The operator stops one resource of the group, or lets it run again.
+    StopResource {
+        group: GroupId,
+        resource: ResourceId,
+        stopped: bool,
+    },
+    RestartResource {
+        group: GroupId,
+        resource: ResourceId,
+    },
 }
 
 impl Change {
@@ -189,7 +199,9 @@ impl Change {
             | Self::RecordFailure { .. }
             | Self::ClearFailure { .. }
             | Self::FinishSwitch { .. }
-            | Self::SetDisabled { .. } => self.apply_to_placement(document),
+            | Self::SetDisabled { .. }
+            | Self::StopResource { .. }
+            | Self::RestartResource { .. } => self.apply_to_placement(document),
             Self::Pin { group, why } => {
                 let reason = Reason::Pinned { why: *why };
                 set_pin(document, group, Some(Pin::Pinned(*why)), Some(reason));
@@ -226,7 +238,9 @@ impl Change {
         | Self::RecordFailure { group, .. }
         | Self::ClearFailure { group, .. }
         | Self::FinishSwitch { group }
-        | Self::SetDisabled { group, .. }) = self
+        | Self::SetDisabled { group, .. }
+        | Self::StopResource { group, .. }
+        | Self::RestartResource { group, .. }) = self
         else {
             return;
         };
@@ -258,6 +272,17 @@ impl Change {
                 None => placement.disabled = *disabled,
                 Some(node) => set(&mut placement.disabled_on, *node, *disabled),
             },
+            Self::StopResource {
+                resource, stopped, ..
+            } => {
+                set(&mut placement.stopped_resources, resource.clone(), *stopped);
+                let verb = if *stopped { "stop" } else { "start" };
+                record_of_resource(document, group, resource, verb);
+            }
+            Self::RestartResource { resource, .. } => {
+                *placement.restarts.entry(resource.clone()).or_default() += 1;
+                record_of_resource(document, group, resource, "restart");
+            }
             _ => {}
         }
     }
@@ -445,6 +470,21 @@ impl Change {
                 "the copy of {group}/{resource} on {} is the one to keep",
                 name(node)
             ),
+            Self::StopResource {
+                group,
+                resource,
+                stopped,
+            } => {
+                let shall = if *stopped {
+                    "shall be stopped"
+                } else {
+                    "shall run"
+                };
+                format!("{resource} of {group} {shall}")
+            }
+            Self::RestartResource { group, resource } => {
+                format!("{resource} of {group} is to be started again")
+            }
             _ => "the configuration changes".into(),
         }
     }
@@ -490,6 +530,18 @@ pub(super) fn set_holder(
     }
     placement.reason = reason.clone();
     document.record(Some(group.clone()), from, to, reason.clone());
+}
+
+/// The group stays where it is.
+fn record_of_resource(document: &mut Document, group: &GroupId, resource: &ResourceId, verb: &str) {
+    let holder = document
+        .groups
+        .get(group)
+        .and_then(|placement| placement.holder);
+    let reason = Reason::Operator {
+        request: format!("group {verb} --resource {resource}"),
+    };
+    document.record(Some(group.clone()), holder, holder, reason);
 }
 
 fn set_pin(document: &mut Document, group: &GroupId, pin: Option<Pin>, reason: Option<Reason>) {
@@ -563,12 +615,16 @@ fn configured(document: &mut Document) {
             disabled_on,
             maintenance_on,
             maintenance_resources,
+            stopped_resources,
+            restarts,
             ..
         } = placement;
         failed_on.retain(|node, _| group.nodes.contains(node));
         disabled_on.retain(|node| group.nodes.contains(node));
         maintenance_on.retain(|node| config.nodes.contains_key(node));
         maintenance_resources.retain(|resource| group.resources.contains_key(resource));
+        stopped_resources.retain(|resource| group.resources.contains_key(resource));
+        restarts.retain(|resource, _| group.resources.contains_key(resource));
     }
     let revision = document.revision;
     document.record(None, None, None, Reason::ConfigurationChanged { revision });

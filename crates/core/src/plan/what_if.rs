@@ -8,6 +8,7 @@ use super::{MemberView, Plan, Presence, View, plan};
 use crate::config::Cluster;
 use crate::document::{Document, Goal, Placement};
 use crate::ids::{GroupId, HostBoot, MemberId, ResourceId};
+use crate::operate::with_dependents;
 use crate::report::{GroupReport, GroupState};
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +150,11 @@ fn fail(
     }
     let idle = || format!("{group} does not run, so nothing happens");
     let placement = document.groups.get(group).ok_or_else(idle)?;
+    if with_dependents(config, &placement.stopped_resources).contains(resource) {
+        return Err(format!(
+            "{resource} of {group} is stopped by the operator, so nothing happens"
+        ));
+    }
     let holder = placement.holder.ok_or_else(idle)?;
     let view = members.get_mut(&holder).ok_or_else(idle)?;
     let report = view.report.as_mut().ok_or_else(idle)?;

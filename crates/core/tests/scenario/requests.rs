@@ -60,6 +60,18 @@ impl World {
                 group: group(g),
                 node: self.one(n),
             },
+            ["resource-start", g, r] => Request::ResourceStart {
+                group: group(g),
+                resource: ResourceId::from(*r),
+            },
+            ["resource-stop", g, r] => Request::ResourceStop {
+                group: group(g),
+                resource: ResourceId::from(*r),
+            },
+            ["resource-restart", g, r] => Request::ResourceRestart {
+                group: group(g),
+                resource: ResourceId::from(*r),
+            },
             ["maintenance", on, scope @ ..] => Request::Maintenance {
                 scope: self.scope(scope)?,
                 on: *on == "on",

@@ -3,6 +3,7 @@
 mod changing;
 mod failing;
 mod maintaining;
+mod operated;
 mod random;
 mod reporting;
 mod starting;
@@ -28,6 +29,8 @@ struct Rig {
     want: Want,
     maintenance: bool,
     resources: BTreeSet<ResourceId>,
+    stopped: BTreeSet<ResourceId>,
+    restarts: BTreeMap<ResourceId, u64>,
     now_ms: u64,
     /// Issued and not ended.
     open: Vec<ResourceAction>,
@@ -68,6 +71,8 @@ impl Rig {
             want: Want::Run,
             maintenance: false,
             resources: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            restarts: BTreeMap::new(),
             now_ms: 1_000,
             open: Vec::new(),
         }
@@ -90,6 +95,8 @@ impl Rig {
             want: self.want,
             maintenance: self.maintenance,
             maintenance_resources: &self.resources,
+            stopped: self.stopped.clone(),
+            restarts: &self.restarts,
         };
         let actions = self.run.settle(now, &orders, &mut self.ids);
         assert_eq!(
@@ -100,6 +107,18 @@ impl Rig {
         let lines = actions.iter().map(line).collect();
         self.open.extend(actions);
         lines
+    }
+
+    /// The operator stops these resources, and no others.
+    fn stops(&mut self, resources: &[&str]) -> Vec<String> {
+        self.stopped = resources.iter().map(|&id| id.into()).collect();
+        self.settle()
+    }
+
+    /// The operator asks for a restart.
+    fn restarts(&mut self, resource: &str) -> Vec<String> {
+        *self.restarts.entry(resource.into()).or_default() += 1;
+        self.settle()
     }
 
     fn asks(&mut self, want: Want) -> Vec<String> {
@@ -175,6 +194,8 @@ impl Rig {
             want: self.want,
             maintenance: self.maintenance,
             maintenance_resources: &self.resources,
+            stopped: self.stopped.clone(),
+            restarts: &self.restarts,
         };
         self.run.report(&orders, true)
     }
