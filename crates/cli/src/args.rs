@@ -56,6 +56,8 @@ pub enum Command {
     Link(commands::link::LinkCommand),
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
+    #[command(subcommand)]
+    Template(commands::template::TemplateCommand),
     Record(commands::record::RecordArgs),
     Replay(commands::replay::ReplayArgs),
     Stop(commands::stop::StopArgs),

@@ -1,6 +1,7 @@
 //! `hotpair group`: what is there, and where it shall run.
 
 use crate::args::Change;
+use crate::commands::template::{self, AddArgs};
 use crate::output::columns;
 use crate::session::{self, Outcome, Session};
 use crate::watch::{Goal, wait};
@@ -10,7 +11,7 @@ use hotpair_core::ids::{GroupId, MemberId};
 use hotpair_core::request::Request;
 use std::time::Duration;
 
-/// Groups: list, start, stop, move.
+/// Groups: list, add, start, stop, move.
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List the groups.
@@ -19,6 +20,7 @@ pub enum GroupCommand {
     Show {
         group: String,
     },
+    Add(AddArgs),
     Start(StartArgs),
     Stop(StopArgs),
     Switch(SwitchArgs),
@@ -91,6 +93,7 @@ pub fn run(session: &Session, command: GroupCommand) -> Outcome {
     match command {
         GroupCommand::List => list(session),
         GroupCommand::Show { group } => show(session, &group),
+        GroupCommand::Add(args) => template::add(session, &args),
         GroupCommand::Start(args) => start(session, args),
         GroupCommand::Stop(args) => stop(session, args),
         GroupCommand::Switch(args) => switch(session, args),
