@@ -58,6 +58,8 @@ pub enum Command {
     Mirror(commands::mirror::MirrorCommand),
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
+    #[command(subcommand)]
+    Template(commands::template::TemplateCommand),
     Record(commands::record::RecordArgs),
     Replay(commands::replay::ReplayArgs),
     Stop(commands::stop::StopArgs),

@@ -402,3 +402,121 @@ fn lab_understands_the_commands_it_starts_itself_with() {
         .expect("it runs");
     assert_eq!(output.status.code(), Some(0));
 }
+
+const PAIR: &str = r#"[cluster]
+name = "c"
+[[node]]
+name = "n1"
+[[node]]
+name = "n2"
+[[link]]
+name = "lan"
+addresses = { n1 = "10.0.0.1", n2 = "10.0.0.2" }
+[group.web]
+nodes = ["n1", "n2"]
+"#;
+
+fn pair() -> Value {
+    json!({ "config": { "revision": 3, "text": PAIR } })
+}
+
+const DATABASE: [&str; 10] = [
+    "group",
+    "add",
+    "db",
+    "--template=postgresql",
+    "--set=size=10GiB",
+    "--set=device=n1:/dev/vg0/db,n2:/dev/sdb1",
+    "--set=address=10.0.0.100/24",
+    "--set=nics=eth0,eth1",
+    "--set=port=5433",
+    "--dry-run",
+];
+
+#[test]
+fn group_of_a_template_is_written_checked_and_applied() {
+    let checked = json!({ "config_checked": {
+        "ok": true, "rendered": "", "changes": ["group.db: added"] } });
+    for arguments in [&DATABASE[..], &DATABASE[..9]] {
+        let dry = arguments.len() == 10;
+        let daemon = answering(&[pair(), checked.clone()]);
+        let output = run(&daemon, arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(err(&output).contains("needs: on both nodes the packages of PostgreSQL"));
+        assert_eq!(
+            out(&output).contains("[group.\"db\".mirror.data]"),
+            dry,
+            "{}",
+            out(&output)
+        );
+        let _show = daemon.calls.recv().expect("a call");
+        let call = daemon.calls.recv().expect("a call");
+        let apply = call
+            .pointer("/call/config_apply")
+            .unwrap_or_else(|| panic!("{call}"));
+        assert_eq!(apply["dry_run"], json!(dry));
+        let text = apply["text"].as_str().expect("a text");
+        for part in [
+            "[group.web]",
+            "device = { n1 = \"/dev/vg0/db\", n2 = \"/dev/sdb1\" }",
+            "nics = [\"eth0\", \"eth1\"]",
+            "path = \"/srv/db\"",
+            "\"5433\"",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
+
+#[test]
+fn group_that_is_there_and_values_that_are_missing_are_refused() {
+    let mut web = DATABASE;
+    web[2] = "web";
+    let output = run(&answering(&[pair()]), &web);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("there is a group `web` already"));
+    let output = run(&answering(&[pair()]), &DATABASE[..5]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = err(&output);
+    assert!(said.contains("give device=… (partition"), "{said}");
+    assert!(
+        said.contains("hint: `hotpair template show postgresql`"),
+        "{said}"
+    );
+    let mut wrong = DATABASE;
+    wrong[4] = "--set=size=10";
+    let output = run(&answering(&[pair()]), &wrong);
+    assert_eq!(output.status.code(), Some(5), "{}", err(&output));
+    assert!(err(&output).contains("`size` is `10`, which has no unit"));
+    let mut unknown = DATABASE;
+    unknown[3] = "--template=postgres";
+    let output = run(&answering(&[]), &unknown);
+    assert!(
+        err(&output).contains("hint: templates: mariadb, postgresql"),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn templates_of_the_administrator_stand_beside_those_built_in() {
+    let root = tempfile::tempdir().expect("a directory");
+    let folder = root.path().join("etc/hotpair/templates");
+    std::fs::create_dir_all(&folder).expect("a directory");
+    let own = "title = \"mine\"\n[template]\ngroup = '[group.\"{{group}}\"]'\n";
+    std::fs::write(folder.join("own.toml"), own).expect("a file");
+    let output = hotpair(root.path(), &["template", "list", "--json"]);
+    let list: Value = serde_json::from_str(&out(&output)).expect("JSON");
+    let names: Vec<_> = (0..3).map(|at| list[at]["name"].clone()).collect();
+    assert_eq!(names, ["mariadb", "own", "postgresql"]);
+    let output = hotpair(root.path(), &["template", "show", "postgresql"]);
+    assert!(out(&output).contains("size"), "{}", out(&output));
+    std::fs::write(folder.join("bad.toml"), "title = 3").expect("a file");
+    let output = hotpair(root.path(), &["template", "list"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err(&output).contains("bad.toml: template bad"),
+        "{}",
+        err(&output)
+    );
+}

@@ -9,11 +9,14 @@
 //!                                       \______ findings ______________/
 //! ```
 //!
+//! [`GroupTemplate`] fills group templates, data files of `templates/`.
+//!
 //! A new resource kind is read in `read/resource.rs`, checked in `rules/`, written in `show.rs`.
 #![forbid(unsafe_code)]
 
 mod diff;
 mod finding;
+mod group_template;
 mod read;
 mod rules;
 mod section;
@@ -23,6 +26,9 @@ mod words;
 
 pub use diff::{ConfigChange, Touch, Touched, diff};
 pub use finding::{Finding, MAX_FINDINGS, Severity, any_error, render};
+pub use group_template::{
+    GroupTemplate, Kind, MAX_TEMPLATE, Parameter, TemplateError, built_in_templates,
+};
 pub use read::{FIRST_WITNESS, MAX_LINKS, MAX_NODES, PORT};
 pub use rules::expected_failover;
 pub use show::show;

@@ -1,6 +1,7 @@
 //! `hotpair group`: what is there, and where it shall run.
 
 use crate::args::Change;
+use crate::commands::template::{self, AddArgs};
 use crate::failure::{Code, Failure};
 use crate::output::columns;
 use crate::session::{self, Outcome, Session};
@@ -11,7 +12,7 @@ use hotpair_core::ids::{GroupId, MemberId, ResourceId};
 use hotpair_core::request::Request;
 use std::time::{Duration, Instant};
 
-/// Groups: list, start, stop, move.
+/// Groups: list, add, start, stop, move.
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List the groups.
@@ -20,6 +21,7 @@ pub enum GroupCommand {
     Show {
         group: String,
     },
+    Add(AddArgs),
     Start(StartArgs),
     Stop(StopArgs),
     Restart(RestartArgs),
@@ -120,6 +122,7 @@ pub fn run(session: &Session, command: GroupCommand) -> Outcome {
     match command {
         GroupCommand::List => list(session),
         GroupCommand::Show { group } => show(session, &group),
+        GroupCommand::Add(args) => template::add(session, &args),
         GroupCommand::Start(args) => start(session, args),
         GroupCommand::Stop(args) => stop(session, args),
         GroupCommand::Restart(args) => restart(session, args),

@@ -18,6 +18,7 @@ pub mod replay;
 pub mod simulate;
 pub mod status;
 pub mod stop;
+pub mod template;
 pub mod token;
 pub mod wipe;
 pub mod witness;
@@ -53,6 +54,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Link(command) => link::run(session, command),
         Command::Mirror(command) => mirror::run(session, command),
         Command::Config(command) => config::run(session, command),
+        Command::Template(command) => template::run(session, command),
         Command::Record(args) => record::run(session, &args),
         Command::Replay(args) => replay::run(session, &args),
         Command::Stop(args) => stop::run(session, &args),

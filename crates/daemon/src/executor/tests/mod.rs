@@ -6,4 +6,5 @@ mod detectors;
 mod mounts;
 mod programs;
 mod services;
+mod templates;
 mod verdicts;

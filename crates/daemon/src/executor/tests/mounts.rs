@@ -27,20 +27,20 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn sh(line: &str) -> String {
+pub(super) fn sh(line: &str) -> String {
     let output = Command::new("/bin/sh").args(["-c", line]).output().unwrap();
     assert!(output.status.success(), "{line}: {output:?}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// A loop device; taken away, with what is mounted from it, at the end.
-struct Disk {
-    device: String,
+pub(super) struct Disk {
+    pub device: String,
     image: PathBuf,
 }
 
 impl Disk {
-    fn new(image: &Path, mib: u64) -> Self {
+    pub(super) fn new(image: &Path, mib: u64) -> Self {
         fs::File::create(image)
             .and_then(|file| file.set_len(mib << 20))
             .unwrap();

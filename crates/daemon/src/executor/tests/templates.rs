@@ -1,0 +1,311 @@
+//! The templates of databases, with the real servers on a filesystem of a loop device. Each runs in
+//! mount and network namespaces of its own; where a server is not installed its test is skipped.
+
+use super::bench::{Bench, wait};
+use super::mounts::{Disk, sh};
+use hotpair_config::{built_in_templates, check, render};
+use hotpair_core::group::Work;
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+/// A cluster of one, whose address is that of the bench.
+const CLUSTER: &str = r#"[cluster]
+name = "c"
+[[node]]
+name = "north"
+[[node]]
+name = "south"
+[[link]]
+name = "lan"
+addresses = { north = "10.9.0.1", south = "10.9.0.2" }
+"#;
+
+fn in_namespaces(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        let flags = rustix::thread::UnshareFlags::NEWNS.union(rustix::thread::UnshareFlags::NEWNET);
+        // Only this thread, and those it starts, change, and they have no other use.
+        #[allow(deprecated)]
+        rustix::thread::unshare(flags).expect("these tests need root");
+        sh("mount --make-rprivate /; mount -t tmpfs none /run");
+        sh("ip link set lo up; ip link add eth0 type veth peer name peer0");
+        sh("ip link set eth0 up; ip link set peer0 up; ip addr add 10.9.0.1/24 dev eth0");
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A database of a template, without its mirror: the device is there already.
+struct Database {
+    bench: Bench,
+    _disk: Disk,
+}
+
+impl Database {
+    fn of(template: &str, values: &[(&str, &str)]) -> Self {
+        let mut bench = Bench::new(&[]);
+        // The servers' users must get at it.
+        sh(&format!("chmod 711 '{}'", bench.dir.path().display()));
+        let path = bench.path("files").display().to_string();
+        let mut given: BTreeMap<String, String> = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        for (name, value) in [
+            ("size", "320MiB"),
+            ("device", "/dev/vg0/db"),
+            ("address", "10.9.0.50/24"),
+            ("nics", "eth0"),
+            ("path", &path),
+        ] {
+            given.insert(name.into(), value.into());
+        }
+        let all = built_in_templates();
+        let template = all.iter().find(|known| known.name == template).unwrap();
+        let nodes = ["north".to_owned(), "south".to_owned()];
+        let text = format!(
+            "{CLUSTER}{}",
+            template.fill("shop", &nodes, &given).unwrap()
+        );
+        let checked = check("t", &text, None)
+            .unwrap_or_else(|findings| panic!("{}", render(&findings, "t", &text, false)));
+        bench.cluster = checked.cluster;
+        let groups = bench.cluster.groups.values_mut();
+        for resource in groups.flat_map(|group| group.resources.values_mut()) {
+            // So that each look tells something.
+            resource
+                .detectors
+                .iter_mut()
+                .for_each(|detector| detector.tries = 1);
+        }
+        bench.configure();
+        let disk = Disk::new(&bench.path("image"), 320);
+        let devices = bench.path("run/devices/shop");
+        std::fs::create_dir_all(&devices).unwrap();
+        symlink(&disk.device, devices.join("data")).unwrap();
+        Self { bench, _disk: disk }
+    }
+
+    fn start(&mut self) {
+        for resource in ["files", "prepare", "ip", "server"] {
+            assert_eq!(self.bench.act(resource, Work::Start), Ok(()), "{resource}");
+            if resource == "ip" {
+                // There is no guard that renews it.
+                sh("ip addr change 10.9.0.50/24 dev eth0 valid_lft forever");
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        for resource in ["server", "ip", "prepare", "files"] {
+            assert_eq!(self.bench.act(resource, Work::Stop), Ok(()), "{resource}");
+        }
+    }
+
+    /// Asks the detector until it finds the server running.
+    fn wait_running(&mut self, resource: &str) {
+        let end = std::time::Instant::now() + super::bench::SOON * 3;
+        loop {
+            let id = self.bench.begin(resource, Work::Check);
+            let (running, detail) = self.bench.next_detected(resource);
+            self.bench.end(id).unwrap();
+            if running {
+                return;
+            }
+            assert!(std::time::Instant::now() < end, "{detail}\n{}", self.log());
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.bench.path("log/shop.server.log")).unwrap_or_default()
+    }
+
+    /// As if the power went: everything killed at once, nothing closed.
+    fn crash(&mut self) {
+        for resource in ["server", "files", "ip"] {
+            assert_eq!(self.bench.act(resource, Work::Kill), Ok(()), "{resource}");
+        }
+    }
+}
+
+fn installed(program: &str) -> bool {
+    let there = Path::new(program).exists();
+    if !there {
+        eprintln!("skipped: {program} is not installed (scripts/setup installs it)");
+    }
+    there
+}
+
+const PSQL: &str = "/usr/lib/postgresql/15/bin/psql";
+
+fn psql(query: &str) -> String {
+    sh(&format!(
+        "cd /; runuser -u postgres -- {PSQL} -h /run/postgresql -d postgres -Atqc \"{query}\""
+    ))
+}
+
+#[test]
+fn postgresql_is_made_asked_killed_and_recovers() {
+    if !installed(PSQL) {
+        return;
+    }
+    in_namespaces(|| {
+        let mut database = Database::of("postgresql", &[("allow", "all")]);
+        database.start();
+        database.wait_running("prepare");
+        database.wait_running("server");
+        psql("create table t (n int); insert into t values (1), (2)");
+        psql("create role app login password 'secret'; grant all on t to app");
+        let remote = format!(
+            "PGPASSWORD=secret {PSQL} -h 10.9.0.50 -U app -d postgres -Atqc 'select sum(n) from t'"
+        );
+        assert_eq!(sh(&remote), "3", "a client over the address");
+
+        // A client that stays connected does not hold the stop up.
+        let mut client = Command::new("runuser")
+            .args([
+                "-u",
+                "postgres",
+                "--",
+                PSQL,
+                "-h",
+                "/run/postgresql",
+                "-d",
+                "postgres",
+            ])
+            .args(["-c", "select pg_sleep(1000)"])
+            .current_dir("/")
+            .spawn()
+            .unwrap();
+        wait(|| {
+            let asked = "select count(*) from pg_stat_activity where query like 'select pg_sleep%'";
+            (psql(asked) == "1").then_some(())
+        });
+        database.stop();
+        let _ = client.wait();
+        assert!(
+            database.log().contains("database system is shut down"),
+            "{}",
+            database.log()
+        );
+
+        database.start();
+        database.wait_running("server");
+        psql("insert into t values (4)");
+        database.crash();
+        database.start();
+        database.wait_running("server");
+        assert_eq!(
+            psql("select sum(n) from t"),
+            "7",
+            "what was committed is there"
+        );
+        assert!(
+            database.log().contains("automatic recovery"),
+            "{}",
+            database.log()
+        );
+
+        // The server alone is killed and started again in place.
+        let data = database.bench.path("files/main");
+        let pid = sh(&format!("head -1 {}/postmaster.pid", data.display()));
+        sh(&format!("kill -9 {pid}"));
+        assert!(database.bench.next_exit("server").contains("137"));
+        assert_eq!(database.bench.act("server", Work::Stop), Ok(()));
+        assert_eq!(database.bench.act("server", Work::Start), Ok(()));
+        database.wait_running("server");
+        database.stop();
+
+        // A postmaster.pid that names a living process of the same user.
+        assert_eq!(database.bench.act("files", Work::Start), Ok(()));
+        let mut other = Command::new("runuser")
+            .args(["-u", "postgres", "--", "sleep", "1000"])
+            .spawn()
+            .unwrap();
+        let lock = data.join("postmaster.pid");
+        let others = sleeper(&other);
+        let left = format!("{others}\\n{}\\n1\\n5432\\n\\n\\n", data.display());
+        sh(&format!(
+            "printf '{left}' > {0}; chown postgres {0}",
+            lock.display()
+        ));
+        database.start();
+        database.wait_running("server");
+        // And one that works in the directory: it is left in peace.
+        assert_eq!(database.bench.act("server", Work::Stop), Ok(()));
+        let mut foreign = Command::new("runuser")
+            .args(["-u", "postgres", "--", "sleep", "1000"])
+            .current_dir(&data)
+            .spawn()
+            .unwrap();
+        let foreigns = sleeper(&foreign);
+        assert_eq!(database.bench.act("server", Work::Start), Ok(()));
+        let exit = database.bench.next_exit("server");
+        assert!(exit.contains("still works in"), "{exit}");
+        sh(&format!("kill {others} {foreigns}"));
+        for child in [&mut other, &mut foreign] {
+            let _ = child.wait();
+        }
+        database.stop();
+    });
+}
+
+/// The process that a `runuser` has started.
+fn sleeper(runuser: &std::process::Child) -> String {
+    wait(|| {
+        let output = Command::new("pgrep")
+            .args(["-x", "sleep", "-P", &runuser.id().to_string()])
+            .output();
+        let pid = String::from_utf8(output.ok()?.stdout)
+            .ok()?
+            .trim()
+            .to_owned();
+        (!pid.is_empty()).then_some(pid)
+    })
+}
+
+#[test]
+fn mariadb_is_made_asked_killed_and_recovers() {
+    if !installed("/usr/sbin/mariadbd") {
+        return;
+    }
+    in_namespaces(|| {
+        let sql = |query: &str| {
+            sh(&format!(
+                "mariadb --no-defaults -S /run/mysqld/shop.sock -N -e \"{query}\""
+            ))
+        };
+        let mut database = Database::of("mariadb", &[]);
+        database.start();
+        database.wait_running("prepare");
+        database.wait_running("server");
+        sql(
+            "create database d; create table d.t (n int) engine=innodb; insert into d.t values (1), (2)",
+        );
+        sql("create user app identified by 'secret'; grant all on d.* to app");
+        let remote =
+            "mariadb --no-defaults -h 10.9.0.50 -u app -psecret -N -e 'select sum(n) from d.t'";
+        assert_eq!(sh(remote), "3", "a client over the address");
+        database.stop();
+        assert!(
+            database.log().contains("Shutdown complete"),
+            "{}",
+            database.log()
+        );
+        database.start();
+        database.wait_running("server");
+        sql("insert into d.t values (4)");
+        database.crash();
+        database.start();
+        database.wait_running("server");
+        assert_eq!(
+            sql("select sum(n) from d.t"),
+            "7",
+            "what was committed is there"
+        );
+        database.stop();
+    });
+}
