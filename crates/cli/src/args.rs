@@ -58,6 +58,7 @@ pub enum Command {
     Config(commands::config::ConfigCommand),
     Record(commands::record::RecordArgs),
     Replay(commands::replay::ReplayArgs),
+    Start(commands::start::StartArgs),
     Stop(commands::stop::StopArgs),
     Wipe(commands::wipe::WipeArgs),
     Lab(hotpair_lab::cli::LabArgs),

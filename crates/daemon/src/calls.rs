@@ -45,7 +45,11 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             valid_for_s,
         } => token(daemon, witness, valid_for_s).into(),
         Call::Recording => recording(daemon).into(),
-        Call::Shutdown { leave_services } => daemon.shut_down(leave_services).into(),
+        Call::Shutdown {
+            leave_services: true,
+            ..
+        } => daemon.leave_services().into(),
+        Call::Shutdown { force, .. } => return daemon.shut_down(force, Some(reply)),
     };
     let _ = reply.send(answer);
 }

@@ -15,6 +15,7 @@ pub mod node;
 pub mod record;
 pub mod replay;
 pub mod simulate;
+pub mod start;
 pub mod status;
 pub mod stop;
 pub mod token;
@@ -53,6 +54,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Config(command) => config::run(session, command),
         Command::Record(args) => record::run(session, &args),
         Command::Replay(args) => replay::run(session, &args),
+        Command::Start(args) => start::run(session, &args),
         Command::Stop(args) => stop::run(session, &args),
         Command::Wipe(args) => wipe::run(session, &args),
         Command::Lab(args) => Ok(hotpair_lab::cli::run(args)),

@@ -121,6 +121,11 @@ pub enum Change {
         group: GroupId,
         resource: ResourceId,
     },
+    /// Groups that nobody else can run are stopped.
+    ForceLeave {
+        node: MemberId,
+        run: Option<(HostBoot, Incarnation)>,
+    },
 }
 
 impl Change {
@@ -186,6 +191,7 @@ impl Change {
             | Self::Rejoined { .. }
             | Self::SetDrained { .. }
             | Self::Leave { .. }
+            | Self::ForceLeave { .. }
             | Self::DeclareDown { .. } => self.apply_to_member(document),
         }
     }
@@ -250,6 +256,7 @@ impl Change {
         | Self::Rejoined { node }
         | Self::SetDrained { node, .. }
         | Self::Leave { node, .. }
+        | Self::ForceLeave { node, .. }
         | Self::DeclareDown { node, .. }) = self
         else {
             return;
@@ -276,6 +283,7 @@ impl Change {
             Self::Rejoined { .. } => {
                 member.left = false;
                 member.left_run = None;
+                member.forced = false;
                 member.down_boot = None;
                 Reason::Rejoined { node }
             }
@@ -283,9 +291,10 @@ impl Change {
                 member.drained = *drained;
                 return;
             }
-            Self::Leave { run, .. } => {
+            Self::Leave { run, .. } | Self::ForceLeave { run, .. } => {
                 member.left = true;
                 member.left_run = *run;
+                member.forced = matches!(self, Self::ForceLeave { .. });
                 Reason::NodeLeft { node }
             }
             Self::DeclareDown { boot, .. } => {
@@ -396,6 +405,9 @@ impl Change {
                 format!("{} {word} drained", name(node))
             }
             Self::Leave { node, .. } => format!("{} leaves", name(node)),
+            Self::ForceLeave { node, .. } => {
+                format!("{} leaves, and stops what nobody else can run", name(node))
+            }
             Self::DeclareDown { node, .. } => format!("{} is declared down", name(node)),
             Self::Remove { node } => format!("{} is removed", name(node)),
             Self::StopResource {
