@@ -94,6 +94,9 @@ pub enum Call {
     /// Stops the daemon of this node. Its groups are handed over first, unless `leave_services`.
     Shutdown {
         leave_services: bool,
+        /// What nobody else can run is stopped.
+        #[serde(default)]
+        force: bool,
     },
 }
 

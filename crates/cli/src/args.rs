@@ -62,6 +62,7 @@ pub enum Command {
     Template(commands::template::TemplateCommand),
     Record(commands::record::RecordArgs),
     Replay(commands::replay::ReplayArgs),
+    Start(commands::start::StartArgs),
     Stop(commands::stop::StopArgs),
     Wipe(commands::wipe::WipeArgs),
     Lab(hotpair_lab::cli::LabArgs),

@@ -272,7 +272,10 @@ fn stop_waits_until_the_daemon_is_gone() {
     assert_eq!(out(&output), "the daemon of this node has ended\n");
     assert!(err(&output).contains("groups are handed over"));
     let call = &daemon.calls.recv().expect("a call")["call"];
-    assert_eq!(call["shutdown"], json!({ "leave_services": false }));
+    assert_eq!(
+        call["shutdown"],
+        json!({ "leave_services": false, "force": false })
+    );
 }
 
 #[test]

@@ -147,6 +147,8 @@ pub struct Membership {
     /// The host boot that was last fenced or declared down by the operator;
     /// [`HostBoot::UNHEARD`] if no boot of it had been heard of.
     pub down_boot: Option<HostBoot>,
+    /// Leaves whatever becomes of its groups: those nobody else can run are stopped.
+    pub forced: bool,
 }
 
 /// One entry of the history.

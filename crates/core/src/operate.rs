@@ -70,7 +70,6 @@ pub fn apply(view: &View<'_>, request: &Request) -> Result<Accepted, String> {
         Request::Arm => Ok(desk.disarm(false)),
         Request::NodeDrain { node } => desk.drain(*node),
         Request::NodeUndrain { node } => desk.undrain(*node),
-        Request::NodeLeave { node } => desk.leave(*node),
         Request::NodeRemove { node } => desk.remove(*node),
         Request::NodeClear { node } => desk.clear_node(*node),
         Request::NodeIsDown { node } => desk.is_down(*node),
@@ -89,6 +88,8 @@ pub fn apply(view: &View<'_>, request: &Request) -> Result<Accepted, String> {
         Request::ResourceStart { group, resource } => desk.start_resource(group, resource),
         Request::ResourceStop { group, resource } => desk.stop_resource(group, resource),
         Request::ResourceRestart { group, resource } => desk.restart_resource(group, resource),
+        Request::Leave { nodes, force } => desk.leave(nodes, *force),
+        Request::FormAlone { node } => desk.form_alone(*node),
     }
 }
 

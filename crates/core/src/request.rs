@@ -3,6 +3,7 @@
 use crate::config::Cluster;
 use crate::ids::{GroupId, MemberId, ResourceId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Request {
@@ -43,10 +44,6 @@ pub enum Request {
         node: MemberId,
     },
     NodeUndrain {
-        node: MemberId,
-    },
-    /// The node's daemon stops in good order: its groups are handed over first.
-    NodeLeave {
         node: MemberId,
     },
     /// Takes a node that is down out of the configuration.
@@ -94,6 +91,17 @@ pub enum Request {
     ResourceRestart {
         group: GroupId,
         resource: ResourceId,
+    },
+    /// The daemons of these nodes stop in good order. What they cannot hand over is a refusal; with
+    /// `force` it is stopped.
+    Leave {
+        nodes: BTreeSet<MemberId>,
+        force: bool,
+    },
+    /// The operator's word that every other member is off: `node`, which is asked itself, goes on
+    /// alone.
+    FormAlone {
+        node: MemberId,
     },
 }
 

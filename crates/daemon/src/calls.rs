@@ -55,7 +55,11 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             mirror,
             work,
         } => return mirror_work(daemon, (GroupId(group), ResourceId(mirror)), work, reply),
-        Call::Shutdown { leave_services } => daemon.shut_down(leave_services).into(),
+        Call::Shutdown {
+            leave_services: true,
+            ..
+        } => daemon.leave_services().into(),
+        Call::Shutdown { force, .. } => return daemon.shut_down(force, Some(reply)),
     };
     let _ = reply.send(answer);
 }

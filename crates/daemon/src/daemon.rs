@@ -41,6 +41,13 @@ use tokio::sync::{mpsc, oneshot};
 const GUARD_LIMIT: Duration = Duration::from_secs(2);
 /// Handing groups over when the daemon stops in good order may take so long.
 const LEAVE_LIMIT: Duration = Duration::from_secs(120);
+/// The same without a leader, where nothing can be handed over.
+const ALONE_LIMIT: Duration = Duration::from_secs(10);
+/// Time for the last answers to be written.
+const ANSWERS: Duration = Duration::from_millis(50);
+/// A node that leaves stays for so long after there is nothing left to do for it: others learn what
+/// was decided last.
+const PARTING: Duration = Duration::from_millis(300);
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +94,11 @@ enum Waiting {
         reply: oneshot::Sender<JoinReply>,
         ticket: Box<hotpair_wire::token::Ticket>,
     },
-    /// The daemon itself, on its way out.
-    Nobody,
+    /// On the way out; nobody waits where the daemon itself asked.
+    Leave {
+        force: bool,
+        reply: Option<oneshot::Sender<Answer>>,
+    },
 }
 
 struct Channels {
@@ -128,6 +138,8 @@ pub(crate) struct Daemon {
     revision: u64,
     cgroup_root: PathBuf,
     leaving: Option<tokio::time::Instant>,
+    /// Since when nothing is left to do before it ends.
+    free: Option<tokio::time::Instant>,
     ended: bool,
     end_guard: bool,
     pub(crate) recording: Option<Recording>,
@@ -228,6 +240,7 @@ impl Daemon {
             revision: 0,
             cgroup_root,
             leaving: None,
+            free: None,
             ended: false,
             end_guard: false,
         };
@@ -283,6 +296,8 @@ impl Daemon {
             self.look_after_guard();
             self.leave();
         }
+        // Answers that were given are written by other tasks of this thread.
+        tokio::time::sleep(ANSWERS).await;
         if self.end_guard {
             self.mirrors.end();
             self.guard_kept.abort();
@@ -377,7 +392,7 @@ impl Daemon {
                     Level::Error,
                     "a group could run nowhere: hotpair stops here, as its final action says",
                 );
-                let _ = self.shut_down(false);
+                self.shut_down(true, None);
             }
             HostAction::Reboot => {
                 self.log(
@@ -783,7 +798,25 @@ impl Daemon {
             }) => {
                 let _ = reply.send(self.welcome(member, witness, &ticket, outcome));
             }
-            Some(Waiting::Nobody) | None => {}
+            Some(Waiting::Leave { force, reply }) => {
+                let answer = match outcome {
+                    Outcome::Done(text) => {
+                        self.begin_leaving();
+                        Reply::Done(format!("{text}; then the daemon ends"))
+                    }
+                    Outcome::Refused(text) | Outcome::Undecided(text) if force => {
+                        Reply::Done(format!("the daemon ends, without handing over: {text}"))
+                    }
+                    Outcome::Refused(text) => Reply::Refused(text),
+                    Outcome::Undecided(text) => Reply::Undecided(format!(
+                        "{text}; if it is decided later all the same, the daemon ends then"
+                    )),
+                };
+                if let Some(reply) = reply {
+                    let _ = reply.send(answer.into());
+                }
+            }
+            None => {}
         }
     }
 
@@ -817,43 +850,97 @@ impl Daemon {
         }
     }
 
-    /// Stops the daemon in good order: its groups are handed over first.
-    pub(crate) fn shut_down(&mut self, leave_services: bool) -> Reply {
-        if leave_services {
-            let disarmed = self
-                .node
-                .document()
-                .is_some_and(|document| document.disarmed);
-            if !disarmed {
-                return Reply::Refused(
-                    "services can be left running only while the cluster is disarmed: run `hotpair disarm` first".into(),
-                );
-            }
-            self.ended = true;
-            return Reply::Done("the daemon ends; its services and their addresses stay".into());
+    /// Ends the daemon alone, which only a disarmed cluster allows.
+    pub(crate) fn leave_services(&mut self) -> Reply {
+        let disarmed = self
+            .node
+            .document()
+            .is_some_and(|document| document.disarmed);
+        if !disarmed {
+            return Reply::Refused(
+                "services can be left running only while the cluster is disarmed: run `hotpair disarm` first".into(),
+            );
         }
-        self.leaving = Some(tokio::time::Instant::now());
-        let node = self.keys.member;
-        self.request(Request::NodeLeave { node }, false, Waiting::Nobody);
-        Reply::Done("its groups are handed over, then the daemon ends".into())
+        self.ended = true;
+        Reply::Done("the daemon ends; its services and their addresses stay".into())
+    }
+
+    /// Stops the daemon in good order: its groups are handed over first. With `force` it ends also
+    /// where that cannot be decided, or nobody can take them.
+    pub(crate) fn shut_down(&mut self, force: bool, reply: Option<oneshot::Sender<Answer>>) {
+        if force {
+            self.begin_leaving();
+        }
+        let request = Request::Leave {
+            nodes: BTreeSet::from([self.keys.member]),
+            force,
+        };
+        self.request(request, false, Waiting::Leave { force, reply });
+    }
+
+    fn begin_leaving(&mut self) {
+        self.leaving.get_or_insert_with(tokio::time::Instant::now);
+    }
+
+    /// Somebody had this run of the daemon leave: here, on another node, or long before it could be
+    /// decided.
+    fn told_to_leave(&mut self) {
+        let me = self.keys.member;
+        let run = Some((self.boot, self.node.incarnation()));
+        let told = self.node.acting().is_some_and(|document| {
+            let member = document.members.get(&me);
+            member.is_some_and(|member| member.left && member.left_run == run)
+        });
+        if told {
+            self.begin_leaving();
+        }
     }
 
     fn leave(&mut self) {
+        self.told_to_leave();
         let Some(since) = self.leaving else { return };
-        let me = self.keys.member;
-        let free = self.node.document().is_none_or(|document| {
-            // Without a witness the survivor needs this node's word that it votes no more.
-            let needed = document.config.witness.is_none()
-                && document.voters.all().len() > 1
-                && document.voters.contains(me);
-            let left = document.members.get(&me).is_none_or(|member| member.left);
-            left && !needed && document.held_by(me).next().is_none()
-        });
-        if free || since.elapsed() >= LEAVE_LIMIT {
+        let limit = if self.node.has_leader() {
+            LEAVE_LIMIT
+        } else {
+            ALONE_LIMIT
+        };
+        if self.free_to_leave() {
+            self.free.get_or_insert_with(tokio::time::Instant::now);
+        } else {
+            self.free = None;
+        }
+        let done = self.free.is_some_and(|free| free.elapsed() >= PARTING);
+        if done || since.elapsed() >= limit {
             self.log(Level::Message, "the daemon ends");
             self.end_guard = true;
             self.ended = true;
         }
+    }
+
+    /// Nothing is left to do for a node that leaves.
+    fn free_to_leave(&self) -> bool {
+        let me = self.keys.member;
+        let Some(document) = self.node.document() else {
+            return true;
+        };
+        let left = |member: &MemberId| document.members.get(member).is_none_or(|m| m.left);
+        if !left(&me) || document.held_by(me).next().is_some() {
+            return false;
+        }
+        let staying = |node: &MemberId| *node != me && !left(node) && self.node.hears(*node);
+        if document.config.nodes.keys().any(staying) {
+            // Without a witness the survivor needs this node's word that it votes no more.
+            return document.config.witness.is_some()
+                || document.voters.all().len() == 1
+                || !document.voters.contains(me);
+        }
+        // Everybody leaves: a majority is needed until all groups are given up.
+        let held = document.groups.values().any(|placement| {
+            placement
+                .holder
+                .is_some_and(|holder| self.node.hears(holder))
+        });
+        !held || !self.node.has_leader()
     }
 
     fn log(&mut self, level: Level, text: &str) {

@@ -287,6 +287,8 @@ impl Init<'_> {
             let (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = status else {
                 return;
             };
+            // As `Restart=on-failure`: what was told to end stays ended.
+            let well = matches!(status, WaitStatus::Exited(_, 0));
             for running in self
                 .services
                 .values_mut()
@@ -297,7 +299,7 @@ impl Init<'_> {
                     .service
                     .restart_after_ms
                     .map(|ms| ms.saturating_mul(1000));
-                running.start_at_us = pause_us.map(|pause| now_us() + pause);
+                running.start_at_us = pause_us.filter(|_| !well).map(|pause| now_us() + pause);
                 eprintln!("init: service {} ended: {status:?}", running.service.name);
             }
         }

@@ -145,7 +145,7 @@ pub struct Service {
     pub host: String,
     /// Program and arguments; `hotpair` is the program that started the lab.
     pub argv: Vec<String>,
-    /// After it ended by itself or was killed, start it again after so many milliseconds.
+    /// After it failed or was killed, start it again after so many milliseconds.
     pub restart_after_ms: Option<u64>,
 }
 
@@ -419,7 +419,7 @@ pub fn sample_application(address: Ipv4Addr, port: u16) -> Vec<String> {
         .to_vec()
 }
 
-/// A node's program; process 1 of the host starts it again when it ends, as systemd would.
+/// A node's program; process 1 of the host starts it again when it fails, as systemd would.
 fn service(host: &str, name: &str, argv: &[&str]) -> Service {
     Service {
         name: name.to_owned(),

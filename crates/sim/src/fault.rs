@@ -177,6 +177,7 @@ pub enum Operator {
     },
     Leave {
         node: usize,
+        force: bool,
     },
     ClearNode {
         node: usize,
@@ -403,7 +404,10 @@ fn operator(rng: &mut Rng, hosts: usize) -> Operator {
         18 | 19 => Operator::Arm,
         20 => Operator::Drain { node },
         21 => Operator::Undrain { node },
-        22 => Operator::Leave { node },
+        22 => Operator::Leave {
+            node,
+            force: some.is_some(),
+        },
         23 => Operator::ClearNode { node },
         24 => Operator::DeclareDown {
             node,

@@ -180,8 +180,9 @@ impl World {
             Operator::Drain { node } => Request::NodeDrain { node: id(node) },
             Operator::Undrain { node } => Request::NodeUndrain { node: id(node) },
             Operator::ClearNode { node } => Request::NodeClear { node: id(node) },
-            Operator::Leave { node } => {
-                self.ask_and(at, Request::NodeLeave { node: id(node) }, Then::Leave(node));
+            Operator::Leave { node, force } => {
+                let nodes = BTreeSet::from([id(node)]);
+                self.ask_and(at, Request::Leave { nodes, force }, Then::Leave(node));
                 return;
             }
             Operator::DeclareDown { node, for_us } => return self.switch_off(node, for_us, false),

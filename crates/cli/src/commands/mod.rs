@@ -16,6 +16,7 @@ pub mod node;
 pub mod record;
 pub mod replay;
 pub mod simulate;
+pub mod start;
 pub mod status;
 pub mod stop;
 pub mod template;
@@ -57,6 +58,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Template(command) => template::run(session, command),
         Command::Record(args) => record::run(session, &args),
         Command::Replay(args) => replay::run(session, &args),
+        Command::Start(args) => start::run(session, &args),
         Command::Stop(args) => stop::run(session, &args),
         Command::Wipe(args) => wipe::run(session, &args),
         Command::Lab(args) => Ok(hotpair_lab::cli::run(args)),

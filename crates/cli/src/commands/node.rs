@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use hotpair_api::{Call, Reply};
 use hotpair_core::ids::MemberId;
 use hotpair_core::request::Request;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,9 @@ pub struct NodeArgs {
 pub struct LeaveArgs {
     /// This node by default.
     node: Option<String>,
+    /// Also where services stop, since no other node can run them.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     change: Change,
 }
@@ -80,11 +84,12 @@ pub fn run(session: &Session, command: NodeCommand) -> Outcome {
         NodeCommand::Drain(args) => one(session, &args, |node| Request::NodeDrain { node }),
         NodeCommand::Undrain(args) => one(session, &args, |node| Request::NodeUndrain { node }),
         NodeCommand::Clear(args) => one(session, &args, |node| Request::NodeClear { node }),
-        NodeCommand::Leave(LeaveArgs { node, change }) => {
+        NodeCommand::Leave(args) => {
             let status = session.status()?;
-            let name = node.unwrap_or_else(|| status.node.clone());
-            let node = session::node(&status, &name)?;
-            session.change(Request::NodeLeave { node }, change.dry_run)
+            let name = args.node.unwrap_or_else(|| status.node.clone());
+            let nodes = BTreeSet::from([session::node(&status, &name)?]);
+            let force = args.force;
+            session.change(Request::Leave { nodes, force }, args.change.dry_run)
         }
         NodeCommand::Remove(args) => {
             let danger = format!(

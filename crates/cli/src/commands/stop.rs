@@ -1,11 +1,13 @@
-//! `hotpair stop`: ends the daemon of this node.
+//! `hotpair stop`: ends the daemon of this node, or of all.
 
 use crate::args::Change;
 use crate::failure::{Code, Failure};
 use crate::session::{self, Outcome, Session};
 use clap::Args;
-use hotpair_api::{Call, Reply};
+use hotpair_api::{Call, Reply, StatusView};
+use hotpair_core::ids::MemberId;
 use hotpair_core::request::Request;
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,6 +15,12 @@ use std::time::{Duration, Instant};
 /// Stop the daemon of this node; its groups are handed over first.
 #[derive(Debug, Args)]
 pub struct StopArgs {
+    /// Stop the daemons of all nodes that are online. Services stop, so it wants --force where any runs.
+    #[arg(long, conflicts_with = "leave_services")]
+    all: bool,
+    /// Also where services stop, since no other node can run them.
+    #[arg(long, conflicts_with = "leave_services")]
+    force: bool,
     /// Leave everything running where it is, without anyone watching it.
     #[arg(long)]
     leave_services: bool,
@@ -27,22 +35,47 @@ pub struct StopArgs {
 const LIMIT: Duration = Duration::from_secs(300);
 
 pub fn run(session: &Session, args: &StopArgs) -> Outcome {
-    if args.change.dry_run {
-        return would(session, args.leave_services);
-    }
-    let call = Call::Shutdown {
-        leave_services: args.leave_services,
-    };
-    match session.call(call, LIMIT)? {
-        Reply::Done(text) if args.no_wait => session.say(&text, false),
-        Reply::Done(text) => {
-            if !session.json {
-                eprintln!("{} (Ctrl-C ends only the waiting)", text.trim_end());
-            }
-            wait(session)
+    let request = if args.all || args.change.dry_run {
+        let status = session.status()?;
+        if args.leave_services {
+            return session.say(&unwatched(&status), true);
         }
-        other => Err(session::unexpected(&other)),
+        let nodes = leaving(&status, args.all)?;
+        Some(Request::Leave {
+            nodes,
+            force: args.force,
+        })
+    } else {
+        None
+    };
+    let text = match request {
+        Some(request) => session.operate(request, args.change.dry_run)?,
+        None => {
+            let call = Call::Shutdown {
+                leave_services: args.leave_services,
+                force: args.force,
+            };
+            match session.call(call, LIMIT)? {
+                Reply::Done(text) => text,
+                other => return Err(session::unexpected(&other)),
+            }
+        }
+    };
+    if args.change.dry_run || args.no_wait {
+        return session.say(&text, args.change.dry_run);
     }
+    if !session.json {
+        eprintln!("{} (Ctrl-C ends only the waiting)", text.trim_end());
+    }
+    wait(session)
+}
+
+fn leaving(status: &StatusView, all: bool) -> Result<BTreeSet<MemberId>, Failure> {
+    if all {
+        let numbers = status.nodes.iter().map(|node| MemberId(node.number));
+        return Ok(numbers.collect());
+    }
+    Ok(BTreeSet::from([session::node(status, &status.node)?]))
 }
 
 /// Until the daemon listens no more.
@@ -58,24 +91,18 @@ fn wait(session: &Session) -> Outcome {
     Err(Failure::new(Code::Unfinished, message).hint("`hotpair events` shows what it waits for"))
 }
 
-fn would(session: &Session, leave_services: bool) -> Outcome {
-    let status = session.status()?;
-    if !leave_services {
-        let node = session::node(&status, &status.node)?;
-        return session.change(Request::NodeLeave { node }, true);
-    }
+fn unwatched(status: &StatusView) -> String {
     let here: Vec<_> = status
         .groups
         .iter()
         .filter(|group| group.active_on.contains(&status.node))
         .map(|group| group.name.as_str())
         .collect();
-    let text = match here.is_empty() {
+    match here.is_empty() {
         true => "the daemon stops; no group runs here".to_owned(),
         false => format!(
             "the daemon stops; running on unwatched: {}",
             here.join(", ")
         ),
-    };
-    session.say(&text, true)
+    }
 }

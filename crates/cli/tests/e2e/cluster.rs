@@ -2,6 +2,7 @@
 
 use hotpair_api::StatusView;
 use hotpair_api::status::GroupView;
+use hotpair_lab::plan::Service;
 use hotpair_lab::probe::{ProbeHandle, ProbeOptions, ProbeReport};
 use hotpair_lab::{Fault, Lab, Plan, Program, Shape, Witness};
 use std::io::Write;
@@ -142,6 +143,17 @@ impl Cluster {
         injection
             .unwrap_or_else(|e| panic!("{fault:?} at {host}: {e}"))
             .at_mono_us
+    }
+
+    /// Starts a daemon that was told to end.
+    pub fn start_daemon(&self, host: &str) {
+        let service = Service {
+            name: "daemon".into(),
+            host: host.into(),
+            argv: ["hotpair", "daemon"].map(Into::into).to_vec(),
+            restart_after_ms: Some(50),
+        };
+        self.0.start(service).expect("the lab starts it");
     }
 
     pub fn heal(&self) {

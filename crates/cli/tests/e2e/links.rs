@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, PRACTICE, all_well, group, one_more, pass, runs_on};
 use hotpair_lab::plan::Network;
-use hotpair_lab::{Direction, Fault};
+use hotpair_lab::{Direction, Fault, Target};
 
 /// One end of the cluster is cut off, then joined again: one node answers in the end, never two.
 fn cut_and_healed(name: &str, fault: Fault) {
@@ -132,4 +132,47 @@ fn garbage_from_strangers_is_not_noticed() {
     pass(500);
     cluster.settled("node1");
     watch.unnoticed();
+}
+
+#[test]
+fn flushed_firewall_is_not_noticed_and_lets_nobody_answer_twice() {
+    let Some(cluster) = Cluster::up("flush") else {
+        return;
+    };
+    let flush = |host: &str| cluster.run(host, &["nft", "flush", "ruleset"]);
+    let tables = |host: &str| cluster.run(host, &["nft", "list", "tables"]);
+    let before = tables("node1");
+    assert!(!before.is_empty());
+    let watch = cluster.watch();
+    for _ in 0..20 {
+        flush("node1");
+        flush("node2");
+        pass(50);
+    }
+    assert_eq!(tables("node1"), before);
+    watch.unnoticed();
+    // The standby has the address too, by somebody's hand: its gate is shut all the same.
+    let watch = cluster.watch();
+    cluster.shell("node2", "ip address add 10.77.1.50/24 dev eth0");
+    for _ in 0..10 {
+        flush("node2");
+        pass(50);
+    }
+    cluster.shell("node2", "ip address del 10.77.1.50/24 dev eth0");
+    watch.safe();
+    // A guard that comes after another owns the gate again.
+    cluster.fault("node1", Fault::Kill(Target::Guard));
+    pass(2000);
+    let status = cluster.until("node2", "the group running somewhere, all well", |s| {
+        let view = group(s, PRACTICE);
+        all_well(s) && (runs_on(view, "node1") || runs_on(view, "node2"))
+    });
+    let active = &group(&status, PRACTICE).active_on[0];
+    let watch = cluster.watch();
+    flush("node1");
+    flush("node2");
+    pass(1500);
+    watch.unnoticed();
+    assert_eq!(tables("node1"), before);
+    assert_ne!(cluster.app(active), "");
 }

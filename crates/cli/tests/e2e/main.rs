@@ -11,3 +11,4 @@ mod operator;
 mod power;
 mod processes;
 mod programs;
+mod whole;

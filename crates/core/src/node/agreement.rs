@@ -357,9 +357,10 @@ impl Agreement {
         }
     }
 
-    /// The operator's word replaces the majority: this member alone votes from now on.
-    pub fn seize(&mut self, mut document: Document, actions: &mut Vec<Action>) {
-        self.state.term = Term(self.state.term.0 + 1);
+    /// The operator's word replaces the majority: this member alone votes from now on, `terms` terms
+    /// later.
+    pub fn seize(&mut self, mut document: Document, terms: u64, actions: &mut Vec<Action>) {
+        self.state.term = Term(self.state.term.0.saturating_add(terms));
         self.state.vote = Some(self.me);
         document.voters = Voters::new(BTreeSet::from([self.me]));
         self.role = Role::Leading {

@@ -207,6 +207,10 @@ impl Lead {
     }
 }
 
+/// Terms that a node going on alone is ahead, so that what others agreed on while it was away does
+/// not win over it when they are back.
+const FORMED_ALONE: u64 = 1_000_000;
+
 impl PassedOn {
     fn ask(&self, number: u64) -> Action {
         Action::Send {
@@ -269,6 +273,8 @@ impl Node {
             self.lead.passed_on.insert(number, passed);
         } else if let (Request::NodeIsDown { node }, None) = (&request, from) {
             self.seize(now, origin, *node, dry_run, actions);
+        } else if let (Request::FormAlone { node }, None) = (&request, from) {
+            self.form_alone(now, origin, *node, dry_run, actions);
         } else {
             actions.push(origin.undecided("there is no leader now, so nothing can be decided: a majority of the voters must see each other. \
                  `hotpair status` shows which are missing; if the other node is surely powered off, say so with \
@@ -318,10 +324,91 @@ impl Node {
                 change.apply(&mut alone);
             }
         }
-        self.agreement.seize(alone, actions);
+        self.agreement.seize(alone, 1, actions);
         let version = self.agreement.version();
         let text = format!("this node goes on alone; what {name} ran is taken over");
         self.lead.committing.push((version, origin, text));
+    }
+
+    /// The operator's word that all other members are off, after a full outage from which they
+    /// cannot come back soon: this node goes on alone, with the document it keeps. What they agreed on
+    /// without it is lost.
+    fn form_alone(
+        &mut self,
+        now: Moment,
+        origin: Origin,
+        node: MemberId,
+        dry_run: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(document) = self.agreement.kept().cloned() else {
+            actions.push(
+                origin.refuse("this node has not joined a cluster yet: run `hotpair join` first"),
+            );
+            return;
+        };
+        if let Err(refusal) = self.may_form_alone(now, &document, node) {
+            actions.push(origin.refuse(&refusal));
+            return;
+        }
+        let others: Vec<MemberId> = document.config.members().into_iter().collect();
+        let others = others.into_iter().filter(|&other| other != self.id.me);
+        let names: Vec<String> = others
+            .clone()
+            .map(|other| document.config.name_of(other))
+            .collect();
+        let names = names.join(", ");
+        if dry_run {
+            let text = format!("this node would go on alone, as if {names} were gone for good");
+            actions.push(origin.answer(Outcome::Done(text)));
+            return;
+        }
+        let mut alone = Document::clone(&document);
+        let view = self.view(now, &document);
+        for node in others {
+            if let Ok(operation) = operate::apply(&view, &Request::NodeIsDown { node }) {
+                operation.apply(&mut alone);
+            }
+        }
+        self.agreement.seize(alone, FORMED_ALONE, actions);
+        let version = self.agreement.version();
+        let text = format!(
+            "this node goes on alone; {names} take over its document when they are back, and vote again"
+        );
+        self.lead.committing.push((version, origin, text));
+    }
+
+    fn may_form_alone(
+        &self,
+        now: Moment,
+        document: &Document,
+        node: MemberId,
+    ) -> Result<(), String> {
+        if node != self.id.me || !document.config.nodes.contains_key(&node) {
+            return Err("only a node can go on alone, and only it itself can be asked to".into());
+        }
+        if document.format != crate::document::FORMAT {
+            return Err(
+                "the document it keeps has another format: use the version of hotpair that wrote it"
+                    .into(),
+            );
+        }
+        let members = document.config.members();
+        let heard = members
+            .iter()
+            .find(|&&other| other != node && self.peers.present(other));
+        if let Some(&other) = heard {
+            return Err(format!(
+                "{} is heard, so it is not off: a majority can come about by itself",
+                document.config.name_of(other)
+            ));
+        }
+        if now.since(self.started) < document.config.timing.down() * 2 {
+            return Err(
+                "this node has just started and may hear others in a moment: try again".into(),
+            );
+        }
+        Ok(())
     }
 
     pub(super) fn lead(&mut self, now: Moment, actions: &mut Vec<Action>) {

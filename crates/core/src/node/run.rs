@@ -9,7 +9,7 @@ use super::{Action, Durable, Event, HostAction, Identity, Input, Level, What};
 use crate::config::FinalAction;
 use crate::document::{Document, Goal};
 use crate::guard::{GuardEvent, Wanted};
-use crate::ids::{GroupId, MemberId, ResourceId, Term, Version};
+use crate::ids::{GroupId, Incarnation, MemberId, ResourceId, Term, Version};
 use crate::message::{Beat, Message};
 use crate::report::Report;
 use crate::time::{Moment, Now};
@@ -86,6 +86,30 @@ impl Node {
             rested_on: RestsOn::default(),
             id,
         }
+    }
+
+    /// This run of the daemon.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.id.incarnation
+    }
+
+    /// The newest document this node has acted upon that is known to be committed.
+    #[must_use]
+    pub fn acting(&self) -> Option<&Arc<Document>> {
+        self.acting.as_ref()
+    }
+
+    /// Is this member itself, or has been heard lately?
+    #[must_use]
+    pub fn hears(&self, member: MemberId) -> bool {
+        member == self.id.me || self.peers.present(member)
+    }
+
+    /// Is anything decided now?
+    #[must_use]
+    pub fn has_leader(&self) -> bool {
+        self.agreement.leader().is_some()
     }
 
     /// Takes in a fact and says what to do.

@@ -3,6 +3,7 @@
 use super::{Accepted, Desk};
 use crate::ids::{GroupId, HostBoot, MemberId};
 use crate::plan::{Change, Presence};
+use std::collections::BTreeSet;
 
 impl Desk<'_> {
     fn held(&self, node: MemberId) -> Vec<GroupId> {
@@ -56,35 +57,88 @@ impl Desk<'_> {
         ))
     }
 
-    pub(super) fn leave(&self, node: MemberId) -> Result<Accepted, String> {
+    /// These nodes leave at once: none of them takes over what another hands over.
+    pub(super) fn leave(
+        &self,
+        nodes: &BTreeSet<MemberId>,
+        force: bool,
+    ) -> Result<Accepted, String> {
+        let (mut changes, mut lines, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        let gone = |node: &MemberId| self.draft.membership(*node).left;
+        let leaving: Vec<MemberId> = nodes.iter().copied().filter(|node| !gone(node)).collect();
+        for &node in nodes {
+            self.known_node(node)?;
+            let name = self.name(node);
+            if gone(&node) {
+                lines.push(format!("{name} has already left, or is about to"));
+                continue;
+            }
+            if !self.draft.online(node) && nodes.len() > 1 {
+                lines.push(format!("{name} is not online and is left as it is"));
+                continue;
+            }
+            let (moved, stuck) = self.left_behind(node, &leaving);
+            if self.draft.online(node) {
+                lost.extend(stuck.iter().map(|(_, why)| why.clone()));
+            }
+            lines.extend(moved);
+            if force {
+                lines.extend(stuck.iter().map(|(group, _)| format!("{group} stops")));
+            }
+            lines.push(format!("{name} leaves the cluster"));
+            let run = self.draft.report(node).map(|r| (r.boot, r.incarnation));
+            changes.push(if force {
+                Change::ForceLeave { node, run }
+            } else {
+                Change::Leave { node, run }
+            });
+        }
+        if !lost.is_empty() && !force {
+            return Err(format!(
+                "services would stop: {}; stop them first with `hotpair group stop`, or add `--force` \
+                 to `hotpair stop`",
+                lost.join("; ")
+            ));
+        }
+        Ok(Accepted::new(changes, lines.join("; then ")))
+    }
+
+    /// What becomes of the groups of `node` when it leaves with others; and those nobody can run then.
+    fn left_behind(
+        &self,
+        node: MemberId,
+        leaving: &[MemberId],
+    ) -> (Vec<String>, Vec<(GroupId, String)>) {
+        let (mut moved, mut stuck) = (Vec::new(), Vec::new());
+        for group in self.held(node) {
+            let nodes = self.document.config.groups.get(&group).map(|g| &g.nodes);
+            let mut others = nodes.into_iter().flatten().copied();
+            let to = others.find(|other| {
+                !leaving.contains(other) && self.draft.fitness(&group, *other).is_fit()
+            });
+            match to {
+                Some(to) => moved.push(format!("{group} moves to {}", self.name(to))),
+                None => {
+                    let why = match self.why_nobody(&group) {
+                        why if why.is_empty() => {
+                            format!("nobody else is left to run {group}")
+                        }
+                        why => format!("no other node can run {group} ({why})"),
+                    };
+                    stuck.push((group, why));
+                }
+            }
+        }
+        (moved, stuck)
+    }
+
+    /// With a leader there is a majority, and nothing to force.
+    pub(super) fn form_alone(&self, node: MemberId) -> Result<Accepted, String> {
         self.known_node(node)?;
-        let name = self.name(node);
-        if self.draft.membership(node).left {
-            return Ok(Accepted::already(format!(
-                "{name} has already left, or is about to"
-            )));
-        }
-        if self.document.config.nodes.len() == 1 {
-            return Err(format!(
-                "{name} is the only node; stop its groups, then its daemon"
-            ));
-        }
-        let (moved, stuck) = self.handed_over(node);
-        if self.draft.online(node) && !stuck.is_empty() {
-            return Err(format!(
-                "{name} cannot hand its groups over: {}; stop them first with `hotpair group stop`",
-                stuck.join("; ")
-            ));
-        }
-        let run = self.draft.report(node).map(|r| (r.boot, r.incarnation));
-        let first = if moved.is_empty() {
-            String::new()
-        } else {
-            format!("{}; then ", moved.join("; "))
-        };
-        Ok(Accepted::new(
-            vec![Change::Leave { node, run }],
-            format!("{first}{name} leaves the cluster"),
+        Err(format!(
+            "the cluster has a leader and a majority, so {} need not go on alone; `hotpair node down \
+             NODE` gives your word about a node that is off",
+            self.name(node)
         ))
     }
 

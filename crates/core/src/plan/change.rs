@@ -152,6 +152,11 @@ pub enum Change {
         group: GroupId,
         resource: ResourceId,
     },
+    /// Groups that nobody else can run are stopped.
+    ForceLeave {
+        node: MemberId,
+        run: Option<(HostBoot, Incarnation)>,
+    },
 }
 
 impl Change {
@@ -229,6 +234,7 @@ impl Change {
             | Self::Rejoined { .. }
             | Self::SetDrained { .. }
             | Self::Leave { .. }
+            | Self::ForceLeave { .. }
             | Self::DeclareDown { .. } => self.apply_to_member(document),
         }
     }
@@ -293,6 +299,7 @@ impl Change {
         | Self::Rejoined { node }
         | Self::SetDrained { node, .. }
         | Self::Leave { node, .. }
+        | Self::ForceLeave { node, .. }
         | Self::DeclareDown { node, .. }) = self
         else {
             return;
@@ -319,6 +326,7 @@ impl Change {
             Self::Rejoined { .. } => {
                 member.left = false;
                 member.left_run = None;
+                member.forced = false;
                 member.down_boot = None;
                 Reason::Rejoined { node }
             }
@@ -326,9 +334,10 @@ impl Change {
                 member.drained = *drained;
                 return;
             }
-            Self::Leave { run, .. } => {
+            Self::Leave { run, .. } | Self::ForceLeave { run, .. } => {
                 member.left = true;
                 member.left_run = *run;
+                member.forced = matches!(self, Self::ForceLeave { .. });
                 Reason::NodeLeft { node }
             }
             Self::DeclareDown { boot, .. } => {
@@ -439,6 +448,9 @@ impl Change {
                 format!("{} {word} drained", name(node))
             }
             Self::Leave { node, .. } => format!("{} leaves", name(node)),
+            Self::ForceLeave { node, .. } => {
+                format!("{} leaves, and stops what nobody else can run", name(node))
+            }
             Self::DeclareDown { node, .. } => format!("{} is declared down", name(node)),
             Self::Remove { node } => format!("{} is removed", name(node)),
             Self::SetCopy {

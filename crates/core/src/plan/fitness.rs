@@ -76,22 +76,30 @@ impl Fitness {
 
     /// Every obstacle may pass by itself within moments: worth waiting for.
     pub(super) fn may_pass(&self) -> bool {
+        self.only(Obstacle::may_pass)
+    }
+
+    /// The same while a cluster is started: who left in good order may be about to be started too.
+    pub(super) fn may_come(&self) -> bool {
+        self.only(|obstacle| obstacle.may_pass() || *obstacle == Obstacle::Left)
+    }
+
+    fn only(&self, such: impl Fn(&Obstacle) -> bool) -> bool {
         match self {
             Self::Fit => true,
-            Self::Unfit(obstacles) => obstacles.iter().all(|obstacle| {
-                matches!(
-                    obstacle,
-                    Obstacle::Silent
-                        | Obstacle::NoReport
-                        | Obstacle::NeverHeard
-                        | Obstacle::DataUnknown { .. }
-                )
-            }),
+            Self::Unfit(obstacles) => obstacles.iter().all(such),
         }
     }
 }
 
 impl Obstacle {
+    fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Silent | Self::NoReport | Self::NeverHeard | Self::DataUnknown { .. }
+        )
+    }
+
     #[must_use]
     pub fn text(&self) -> String {
         match self {

@@ -74,7 +74,10 @@ fn first_start(draft: &mut Draft<'_>, group: &GroupId) -> Verdict {
         .iter()
         .copied()
         .take_while(|&node| Some(node) != best)
-        .filter(|&node| draft.fitness(group, node).may_pass())
+        .filter(|&node| {
+            let fitness = draft.fitness(group, node);
+            fitness.may_pass() || early && fitness.may_come()
+        })
         .collect();
     let better = !preferred.is_empty();
     // One that is there and has not acted on this document yet will say in a moment whether it is fit.
@@ -332,6 +335,19 @@ fn running(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, why: Stay) 
     if let Some(reason) = must_leave(draft, group, holder) {
         return match draft.best_node(group, Some(holder)) {
             Some(to) => ask_to_move(draft, group, holder, to, reason),
+            None if draft.membership(holder).forced => {
+                draft.change(Change::Move {
+                    group: group.clone(),
+                    to: None,
+                    reason: reason.clone(),
+                    by_operator: false,
+                });
+                Verdict::Moves {
+                    from: Some(holder),
+                    to: None,
+                    reason,
+                }
+            }
             None => stays(holder, Stay::NoOtherNode { reason }),
         };
     }

@@ -80,7 +80,15 @@ impl World {
             ["arm"] => Request::Arm,
             ["drain", n] => Request::NodeDrain { node: self.node(n) },
             ["undrain", n] => Request::NodeUndrain { node: self.node(n) },
-            ["leave", n] => Request::NodeLeave { node: self.node(n) },
+            ["leave", n] => Request::Leave {
+                nodes: [self.node(n)].into(),
+                force: false,
+            },
+            ["leave-together", force, nodes @ ..] => Request::Leave {
+                nodes: nodes.iter().map(|n| self.node(n)).collect(),
+                force: *force == "force",
+            },
+            ["form-alone", n] => Request::FormAlone { node: self.node(n) },
             ["remove", n] => Request::NodeRemove { node: self.node(n) },
             ["clear-node", n] => Request::NodeClear { node: self.node(n) },
             ["renew", g, r, n, overwrite @ ..] => Request::MirrorRenew {

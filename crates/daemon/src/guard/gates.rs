@@ -230,6 +230,7 @@ impl Gates {
             return Ok(false);
         }
         let managed: Vec<IpAddr> = gate.managed().collect();
+        gate.let_go()?;
         self.gate = Some(Gate::install(&self.table, &managed)?);
         Ok(true)
     }

@@ -205,7 +205,7 @@ fn notices_whatever_others_change() {
         "flush set inet gate_mend managed4",
         "add table inet gate_mend { flags dormant; }",
     ] {
-        let mut gate = install(&host, "gate_mend");
+        let mut gate = host.run(|| Gate::install_unowned("gate_mend", &[ip(V4)]).unwrap());
         gate.permit(&[(ip(V4), LONG)]).unwrap();
         assert!(gate.is_intact().unwrap(), "before {change}");
         host.command("nft", "add table inet somebody_else");
@@ -214,13 +214,94 @@ fn notices_whatever_others_change() {
         assert!(!gate.is_intact().unwrap(), "after {change}");
         host.run(|| gate.remove().unwrap());
     }
-    let mut gate = install(&host, "gate_mend");
+    let mut gate = host.run(|| Gate::install_unowned("gate_mend", &[ip(V4)]).unwrap());
     host.command("nft", "flush ruleset");
     assert!(matches!(
         gate.permit(&[(ip(V4), LONG)]),
         Err(GateError::Gone(_))
     ));
     assert!(install(&host, "gate_mend").is_intact().unwrap());
+}
+
+/// Whether a table can be had that others cannot flush.
+fn can_own(host: &Namespace) -> bool {
+    let gate = install(host, "gate_can");
+    let owned = gate.is_owned();
+    host.run(|| gate.remove().unwrap());
+    if !owned {
+        eprintln!("skipped: this kernel is older than 6.9");
+    }
+    owned
+}
+
+#[test]
+fn nobody_else_can_flush_or_change_an_owned_gate() {
+    let (client, host) = client_and_host();
+    if !can_own(&host) {
+        return;
+    }
+    let mut gate = install(&host, "gate_own");
+    gate.permit(&[(ip(V6), LONG)]).unwrap();
+    host.command("nft", "add table inet somebody_else");
+    host.command("nft", "flush ruleset");
+    assert!(
+        !host
+            .command("nft", "list ruleset")
+            .contains("somebody_else")
+    );
+    assert!(!answers(&client, V4) && passes(&client, V6));
+    for change in [
+        "delete table arp gate_own",
+        "flush set inet gate_own managed4",
+        "add element inet gate_own permitted4 { 10.1.0.100 }",
+        "add table inet gate_own { flags dormant; }",
+    ] {
+        let tried = host.run(|| {
+            std::process::Command::new("nft")
+                .arg(change)
+                .output()
+                .unwrap()
+        });
+        assert!(!tried.status.success(), "{change}");
+        assert!(gate.is_intact().unwrap(), "after {change}");
+    }
+    gate.permit(&[(ip(V4), LONG)]).unwrap();
+    assert!(passes(&client, V4));
+    host.run(|| gate.remove().unwrap());
+    assert_eq!(host.command("nft", "list ruleset"), "");
+}
+
+#[test]
+fn gate_of_an_owner_that_ended_stays_shut_and_is_taken_over() {
+    let (client, host) = client_and_host();
+    if !can_own(&host) {
+        return;
+    }
+    let mut first = install(&host, "gate_heir");
+    first.permit(&[(ip(V6), LONG)]).unwrap();
+    drop(first);
+    assert!(!answers(&client, V4) && passes(&client, V6));
+    let mut second = install(&host, "gate_heir");
+    assert!(second.is_owned());
+    host.command("nft", "flush ruleset");
+    assert!(!answers(&client, V4) && passes(&client, V6));
+    second.revoke(&[ip(V6)]).unwrap();
+    assert!(!answers(&client, V6));
+    second.let_go().unwrap();
+    let third = install(&host, "gate_heir");
+    assert!(third.is_owned());
+    assert!(second.permit(&[(ip(V4), LONG)]).is_err());
+}
+
+#[test]
+fn gate_of_an_older_hotpair_is_put_in_order_as_it_is() {
+    let (client, host) = client_and_host();
+    let mut older = host.run(|| Gate::install_unowned("gate_old", &[ip(V4), ip(V6)]).unwrap());
+    older.permit(&[(ip(V6), LONG)]).unwrap();
+    drop(older);
+    let mut newer = install(&host, "gate_old");
+    assert!(!newer.is_owned() && newer.is_intact().unwrap());
+    assert!(!answers(&client, V4) && passes(&client, V6));
 }
 
 #[test]

@@ -77,3 +77,14 @@ fn text_of_programs_cannot_command_the_terminal() {
     status.groups[0].resources[0].detail = "\u{1b}]0;owned\u{7}".into();
     assert!(!text(&status, Ink::default()).contains('\u{1b}'));
 }
+
+#[test]
+fn resources_stopped_by_the_operator_are_told() {
+    let mut status = fixture();
+    status.groups[0].stopped_resources = vec!["site".into()];
+    let told = text(&status, Ink::default());
+    assert!(
+        told.contains("web  running on node1, stopped by the operator: site\n"),
+        "{told}"
+    );
+}

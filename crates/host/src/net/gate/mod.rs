@@ -15,6 +15,10 @@
 //! Packets that are only forwarded pass: another node may hold the address.
 //! Announcements of another holder pass too. Packet sockets bypass the gate.
 //!
+//! Where the kernel can (6.9), the tables belong to the socket that installed
+//! them: a `flush ruleset` of others passes them over, and they stay when it
+//! is closed; see `tables`. Elsewhere [`Gate::is_intact`] notices a flush.
+//!
 //! The gate works in the network namespace of the thread that installs it.
 //! Timeouts count in kernel ticks: traffic ends up to one tick (1–10 ms)
 //! early (measured with the example `gate_timing`: 294 to 300 ms of 300).
@@ -31,12 +35,16 @@ use super::netlink::connection::Connection;
 mod elements;
 mod layout;
 mod ruleset;
+mod tables;
 
 use elements::{Batch, Lifetime};
 use layout::Layout;
 
 /// Shorter permissions are not given: a kernel tick may last as long.
 pub const SHORTEST_PERMISSION: Duration = Duration::from_millis(10);
+
+/// An owner that was killed lets go of its tables when its socket is closed, which takes so long at most.
+const OWNER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why the gate could not be installed, changed or read.
 #[derive(Debug, Error)]
@@ -82,19 +90,63 @@ pub struct Gate {
     managed: BTreeSet<IpAddr>,
     connection: Connection,
     layout: Layout,
+    owned: bool,
+}
+
+/// Tries to have orphaned tables; false where that cannot be.
+fn make_orphans(connection: &mut Connection, name: &str) -> Result<bool, GateError> {
+    let deadline = Instant::now() + OWNER_LIMIT;
+    loop {
+        match tables::make_orphans(connection, name) {
+            Ok(()) => return Ok(true),
+            // An older kernel, or the gate of an older hotpair.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(false),
+            Err(error)
+                if error.raw_os_error() == Some(libc::EPERM) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(source) => {
+                return Err(GateError::Change {
+                    name: name.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
 }
 
 impl Gate {
-    /// Installs the gate or puts an existing one of the name in order.
+    /// Installs the gate or puts an existing one of the name in order, and makes it this value's
+    /// own where the kernel can: then nobody else can change or flush it.
     ///
     /// Runs `nft` once; takes some 10 ms. Permissions that run already go on
     /// for managed addresses and end at once for others. A name belongs to
-    /// one cluster on one node.
+    /// one cluster on one node. The gate of an owner that has just ended is waited for.
     pub fn install(name: &str, managed: &[IpAddr]) -> Result<Self, GateError> {
+        Self::install_as(name, managed, true)
+    }
+
+    /// The same as on kernels before 6.9: everybody with the right to can change it.
+    pub fn install_unowned(name: &str, managed: &[IpAddr]) -> Result<Self, GateError> {
+        Self::install_as(name, managed, false)
+    }
+
+    fn install_as(name: &str, managed: &[IpAddr], owned: bool) -> Result<Self, GateError> {
         ruleset::check_name(name)?;
         let managed: BTreeSet<IpAddr> = managed.iter().copied().collect();
-        ruleset::run_nft(name, &ruleset::install_script(name, &managed))?;
         let mut connection = Connection::open(libc::NETLINK_NETFILTER).map_err(GateError::Open)?;
+        let owned = owned && make_orphans(&mut connection, name)?;
+        let script = ruleset::install_script(name, &managed);
+        if owned {
+            ruleset::run_nft(name, &script)?;
+            tables::adopt(&mut connection, name).map_err(|source| GateError::Change {
+                name: name.to_owned(),
+                source,
+            })?;
+        } else {
+            ruleset::run_nft(name, &(ruleset::tables_script(name) + &script))?;
+        }
         let layout = Layout::read(&mut connection, name).map_err(|source| GateError::Read {
             name: name.to_owned(),
             source,
@@ -104,11 +156,26 @@ impl Gate {
             managed,
             connection,
             layout,
+            owned,
         };
         let permitted = gate.permitted()?.into_iter().map(|entry| entry.address);
         let foreign: Vec<IpAddr> = permitted.filter(|a| !gate.managed.contains(a)).collect();
         gate.revoke(&foreign)?;
         Ok(gate)
+    }
+
+    /// Gives the tables up, so that they can be installed anew; this value still works, unless others
+    /// change them.
+    pub fn let_go(&mut self) -> Result<(), GateError> {
+        self.connection = Connection::open(libc::NETLINK_NETFILTER).map_err(GateError::Open)?;
+        self.owned = false;
+        Ok(())
+    }
+
+    /// Is the gate safe from a `flush ruleset` of others?
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        self.owned
     }
 
     /// The addresses that need permission.
@@ -208,8 +275,14 @@ impl Gate {
     }
 
     /// Removes the gate: everything passes afterwards.
-    pub fn remove(self) -> Result<(), GateError> {
-        ruleset::run_nft(&self.name, &ruleset::remove_script(&self.name))
+    pub fn remove(mut self) -> Result<(), GateError> {
+        match tables::delete(&mut self.connection, &self.name) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(GateError::Change {
+                name: self.name,
+                source: error,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn check_managed(&self, addresses: impl Iterator<Item = IpAddr>) -> Result<(), GateError> {

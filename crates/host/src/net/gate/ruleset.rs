@@ -27,32 +27,47 @@ pub(super) fn check_name(name: &str) -> Result<(), GateError> {
     }
 }
 
-/// One nft transaction that creates or mends the gate and keeps permissions.
+/// Makes the tables, if they are not there.
+pub(super) fn tables_script(name: &str) -> String {
+    format!("add table inet {name}\nadd table arp {name}\n")
+}
+
+/// One nft transaction that fills or mends the gate in its tables, and keeps permissions.
+///
+/// It does not name the tables themselves: nft would set their flags.
 pub(super) fn install_script(name: &str, managed: &BTreeSet<IpAddr>) -> String {
-    let mut script = format!(
-        "\
-table inet {name} {{
-  set managed4 {{ type ipv4_addr; }}
-  set managed6 {{ type ipv6_addr; }}
-  set permitted4 {{ type ipv4_addr; flags timeout; }}
-  set permitted6 {{ type ipv6_addr; flags timeout; }}
-  chain prerouting {{ type filter hook prerouting priority {EARLY}; policy accept; }}
-  chain output {{ type filter hook output priority {EARLY}; policy accept; }}
-  chain postrouting {{ type filter hook postrouting priority {LATE}; policy accept; }}
-}}
-table arp {name} {{
-  set managed4 {{ type ipv4_addr; }}
-  set permitted4 {{ type ipv4_addr; flags timeout; }}
-  chain input {{ type filter hook input priority {EARLY}; policy accept; }}
-  chain output {{ type filter hook output priority {EARLY}; policy accept; }}
-}}
-flush table inet {name}
-flush table arp {name}
-flush set inet {name} managed4
-flush set inet {name} managed6
-flush set arp {name} managed4
-"
-    );
+    let mut script = String::new();
+    for (family, set, kind) in [
+        ("inet", "managed4", "type ipv4_addr;"),
+        ("inet", "managed6", "type ipv6_addr;"),
+        ("inet", "permitted4", "type ipv4_addr; flags timeout;"),
+        ("inet", "permitted6", "type ipv6_addr; flags timeout;"),
+        ("arp", "managed4", "type ipv4_addr;"),
+        ("arp", "permitted4", "type ipv4_addr; flags timeout;"),
+    ] {
+        script.push_str(&format!("add set {family} {name} {set} {{ {kind} }}\n"));
+    }
+    for (family, chain, priority) in [
+        ("inet", "prerouting", EARLY),
+        ("inet", "output", EARLY),
+        ("inet", "postrouting", LATE),
+        ("arp", "input", EARLY),
+        ("arp", "output", EARLY),
+    ] {
+        script.push_str(&format!(
+            "add chain {family} {name} {chain} {{ type filter hook {chain} priority {priority}; policy accept; }}\n"
+        ));
+    }
+    for family in ["inet", "arp"] {
+        script.push_str(&format!("flush table {family} {name}\n"));
+    }
+    for (family, set) in [
+        ("inet", "managed4"),
+        ("inet", "managed6"),
+        ("arp", "managed4"),
+    ] {
+        script.push_str(&format!("flush set {family} {name} {set}\n"));
+    }
     for (family, chain, rule) in RULES {
         script.push_str(&format!("add rule {family} {name} {chain} {rule} drop\n"));
     }
@@ -117,14 +132,6 @@ const RULES: [(&str, &str, &str); 8] = [
         "arp saddr ip @managed4 arp saddr ip != @permitted4",
     ),
 ];
-
-/// Removes the tables, whether they exist or not.
-pub(super) fn remove_script(name: &str) -> String {
-    format!(
-        "table inet {name} {{ }}\ntable arp {name} {{ }}\n\
-         delete table inet {name}\ndelete table arp {name}\n"
-    )
-}
 
 /// Has `nft` load a script in one transaction.
 pub(super) fn run_nft(name: &str, script: &str) -> Result<(), GateError> {
