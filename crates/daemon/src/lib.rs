@@ -3,10 +3,13 @@
 
 mod calls;
 pub mod daemon;
+pub mod directory_move;
 pub mod events;
 pub mod executor;
 pub mod guard;
 pub mod join;
+#[cfg(test)]
+mod loop_disk;
 mod mirror_view;
 pub mod mirrors;
 mod passing;

@@ -1,4 +1,4 @@
-//! Who uses a mount: processes by what they have open there, and what else holds it.
+//! Who uses a mount or a directory: processes by what they have open there, and what else holds it.
 
 use super::table::{Mounted, mounts, mounts_of, visible};
 use crate::process::{pids, stat};
@@ -105,17 +105,37 @@ impl fmt::Display for Users {
 #[derive(Clone)]
 struct Target {
     path: PathBuf,
+    /// What is mounted there; a directory is looked for by its path alone.
+    mount: Option<TargetMount>,
+}
+
+#[derive(Clone, Copy)]
+struct TargetMount {
     device: (u32, u32),
-    mount: u64,
+    id: u64,
 }
 
 /// Who uses what is mounted at `path` (as the mount table has it); what was found when `limit` is up.
 #[must_use]
 pub fn users(path: &Path, limit: Duration) -> Users {
-    let found: Arc<Mutex<Users>> = Arc::default();
-    let Some(target) = target(path) else {
-        return Users::default();
+    match target(path) {
+        Some(target) => found(target, limit),
+        None => Users::default(),
+    }
+}
+
+/// Who uses what is in the directory `path` (without symbolic links); what was found when `limit` is up.
+#[must_use]
+pub fn users_of_directory(path: &Path, limit: Duration) -> Users {
+    let target = Target {
+        path: path.to_owned(),
+        mount: None,
     };
+    found(target, limit)
+}
+
+fn found(target: Target, limit: Duration) -> Users {
+    let found: Arc<Mutex<Users>> = Arc::default();
     let (of_thread, end) = (Arc::clone(&found), Instant::now() + limit);
     let done = super::within(limit, move || look(&target, end, &of_thread));
     let mut users = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -128,8 +148,10 @@ fn target(path: &Path) -> Option<Target> {
     let mounted = visible(&mounts, path)?;
     Some(Target {
         path: path.to_owned(),
-        device: mounted.device,
-        mount: mounted.id,
+        mount: Some(TargetMount {
+            device: mounted.device,
+            id: mounted.id,
+        }),
     })
 }
 
@@ -171,7 +193,10 @@ fn others(target: &Target) -> Vec<String> {
         } = &mounted;
         if below(point) {
             found.push(format!("a mount at {}", point.display()));
-        } else if *device == target.device && *id != target.mount {
+        } else if target
+            .mount
+            .is_some_and(|m| m.device == *device && m.id != *id)
+        {
             found.push(format!(
                 "the same filesystem, mounted at {} too",
                 point.display()
@@ -229,8 +254,9 @@ fn sockets(path: &Path) -> BTreeSet<u64> {
 
 /// The same filesystem in the mount namespace of `pid`, which unmounting here does not reach.
 fn elsewhere(target: &Target, pid: i32) -> Option<String> {
+    let device = target.mount?.device;
     let mounts = mounts_of(pid).ok()?;
-    let there = mounts.iter().find(|m| m.device == target.device)?;
+    let there = mounts.iter().find(|m| m.device == device)?;
     let name = stat(pid).map(|stat| stat.comm).unwrap_or_default();
     Some(format!(
         "the mount namespace of {name} (process {pid}), where it is mounted at {}",
@@ -293,14 +319,17 @@ fn process(
 
 /// Does this link of `/proc` lead to something on the mount? Nothing is asked of its filesystem.
 fn is_on(target: &Target, link: impl AsRef<Path>) -> bool {
+    let Some(mount) = target.mount else {
+        return fs::read_link(link).is_ok_and(|path| path.starts_with(&target.path));
+    };
     let flags = AtFlags::STATX_DONT_SYNC;
     let Ok(found) = statx(rustix::fs::CWD, link.as_ref(), flags, StatxFlags::MNT_ID) else {
         return false;
     };
     // By number of the mount for filesystems with devices of their own for their parts (btrfs).
-    (found.stx_dev_major, found.stx_dev_minor) == target.device
+    (found.stx_dev_major, found.stx_dev_minor) == mount.device
         || (StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID)
-            && found.stx_mnt_id == target.mount)
+            && found.stx_mnt_id == mount.id)
 }
 
 fn is_socket(link: &Path, sockets: &BTreeSet<u64>) -> bool {
@@ -318,9 +347,17 @@ fn is_socket(link: &Path, sockets: &BTreeSet<u64>) -> bool {
 /// A file that is mapped and was closed since.
 fn is_mapped(target: &Target, pid: i32) -> bool {
     let text = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let device = format!("{:02x}:{:02x}", target.device.0, target.device.1);
-    text.split(|&byte| byte == b'\n').any(|line| {
-        let mut fields = line.split(|&byte| byte == b' ');
-        fields.nth(3) == Some(device.as_bytes())
+    let device = target
+        .mount
+        .map(|m| format!("{:02x}:{:02x}", m.device.0, m.device.1));
+    text.split(|&byte| byte == b'\n').any(|line| match &device {
+        Some(device) => line.split(|&byte| byte == b' ').nth(3) == Some(device.as_bytes()),
+        None => line
+            .iter()
+            .position(|&byte| byte == b'/')
+            .is_some_and(|at| {
+                let path = OsString::from_vec(line.get(at..).unwrap_or_default().to_vec());
+                Path::new(&path).starts_with(&target.path)
+            }),
     })
 }

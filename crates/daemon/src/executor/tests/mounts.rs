@@ -2,66 +2,20 @@
 
 use super::bench::{Bench, resource, service, wait};
 use crate::executor::ExecEvent;
+use crate::loop_disk::{Disk, sh};
 use hotpair_core::config::{Environment, FilesystemCheck, Mount, Resource, ResourceKind, Service};
 use hotpair_core::group::Work;
 use hotpair_core::ids::Epoch;
 use hotpair_host::filesystem::{mounts, resolved, visible};
+use rustix::thread::UnshareFlags;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Runs a test whose mounts end with it.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(move || {
-        let flags = rustix::thread::UnshareFlags::NEWNS;
-        // Only this thread, and those it starts, change, and they have no other use.
-        #[allow(deprecated)]
-        rustix::thread::unshare(flags).expect("these tests need root");
-        sh("mount --make-rprivate /");
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-pub(super) fn sh(line: &str) -> String {
-    let output = Command::new("/bin/sh").args(["-c", line]).output().unwrap();
-    assert!(output.status.success(), "{line}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// A loop device; taken away, with what is mounted from it, at the end.
-pub(super) struct Disk {
-    pub device: String,
-    image: PathBuf,
-}
-
-impl Disk {
-    pub(super) fn new(image: &Path, mib: u64) -> Self {
-        fs::File::create(image)
-            .and_then(|file| file.set_len(mib << 20))
-            .unwrap();
-        let shown = image.display();
-        // Another test may take the free one meanwhile.
-        let device = sh(&format!(
-            "for i in 1 2 3 4 5 6 7 8; do losetup -f --show '{shown}' && exit; done; exit 1"
-        ));
-        Self {
-            device,
-            image: image.to_owned(),
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let line = format!("umount -lA {0}; losetup -d {0}", self.device);
-        let _ = Command::new("/bin/sh").args(["-c", &line]).output();
-        let _ = fs::remove_file(&self.image);
-    }
+    crate::loop_disk::in_namespace(UnshareFlags::empty(), test);
 }
 
 /// A bench with a mount at `mnt`, and the device of its mirror.

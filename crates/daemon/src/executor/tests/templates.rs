@@ -2,9 +2,10 @@
 //! mount and network namespaces of its own; where a server is not installed its test is skipped.
 
 use super::bench::{Bench, wait};
-use super::mounts::{Disk, sh};
+use crate::loop_disk::{Disk, in_namespace, sh};
 use hotpair_config::{built_in_templates, check, render};
 use hotpair_core::group::Work;
+use rustix::thread::UnshareFlags;
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -23,19 +24,12 @@ addresses = { north = "10.9.0.1", south = "10.9.0.2" }
 "#;
 
 fn in_namespaces(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(move || {
-        let flags = rustix::thread::UnshareFlags::NEWNS.union(rustix::thread::UnshareFlags::NEWNET);
-        // Only this thread, and those it starts, change, and they have no other use.
-        #[allow(deprecated)]
-        rustix::thread::unshare(flags).expect("these tests need root");
-        sh("mount --make-rprivate /; mount -t tmpfs none /run");
+    in_namespace(UnshareFlags::NEWNET, || {
+        sh("mount -t tmpfs none /run");
         sh("ip link set lo up; ip link add eth0 type veth peer name peer0");
         sh("ip link set eth0 up; ip link set peer0 up; ip addr add 10.9.0.1/24 dev eth0");
         test();
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 /// A database of a template, without its mirror: the device is there already.
