@@ -139,11 +139,17 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{}{unit}", bytes / factor)
 }
 
+/// Longest path, as the kernel has it (PATH_MAX, with its closing zero).
+const MAX_PATH: usize = 4095;
+
 /// A full path without empty parts, `.` and `..`: the only form whose nesting can be told from the
 /// text. `Err` says what to write instead.
 pub(crate) fn plain_path(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
         return Err("begin it with `/`".to_owned());
+    }
+    if path.len() > MAX_PATH {
+        return Err(format!("give at most {MAX_PATH} bytes"));
     }
     if path == "/" {
         return Ok(());
@@ -238,7 +244,8 @@ mod tests {
     fn a_path_is_below_another_by_whole_parts() {
         assert!(is_below("/a/b", "/a") && is_below("/a", "/a") && is_below("/a", "/"));
         assert!(!is_below("/ab", "/a") && !is_below("/a", "/a/b"));
-        for bad in ["a", "/a/", "//a", "/a/../b", "/a/./b", "", "/.."] {
+        let long = "/a".repeat(3000);
+        for bad in ["a", "/a/", "//a", "/a/../b", "/a/./b", "", "/..", &long] {
             assert!(plain_path(bad).is_err(), "{bad}");
         }
         assert_eq!(plain_path("/a/b"), Ok(()));

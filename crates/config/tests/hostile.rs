@@ -74,3 +74,31 @@ fn refuses_one_long_line_and_many_errors_on_it() {
     refused("[group.g]\nnodes = [", |n| format!("{n},"), "]\n");
     refused("[cluster.", |_| "x".to_owned(), "]\n");
 }
+
+#[test]
+fn refuses_many_mirrors_and_mounts_on_each_other() {
+    let device = "size=\"1MiB\"\ndevice={n=\"/s\"}\n";
+    let part = |n: usize| format!("[group.g.mirror.m{n}]\n{device}");
+    refused("[group.g]\nnodes=[\"n\"]\n", part, "");
+    let part = |n: usize| format!("[group.g{n}]\nnodes=[\"n\"]\n[group.g{n}.mirror.m]\n{device}");
+    refused("", part, "");
+    let part =
+        |n: usize| format!("[group.g{n}]\nnodes=[\"n\"]\n[group.g{n}.mount.m]\npath=\"/s/{n}\"\n");
+    refused("", part, "");
+    // Each below the others.
+    let part = |n: usize| {
+        let m = n + 1;
+        format!(
+            "[group.g.mount.m{n}]\nmirror=\"m\"\nrequires=[\"m{m}\"]\npath=\"/s{}\"\n",
+            "/x".repeat(n % 99)
+        )
+    };
+    refused("[group.g]\nnodes=[\"n\"]\n", part, "");
+    let part = |n: usize| {
+        format!(
+            "[group.g.mirror.m{n}]\n{device}[group.g.mount.f{n}]\npath=\"/t{n}\"\n\
+             [[group.g.mount.f{n}.detector]]\nscript=\"/x{n}\"\n"
+        )
+    };
+    refused("[group.g]\nnodes=[\"n\"]\n", part, "");
+}

@@ -142,6 +142,20 @@ fn a_template_is_accepted_as_it_is() {
 }
 
 #[test]
+fn the_mirror_that_a_template_suggests_is_accepted() {
+    let text = template(&[host("a", 1), host("b", 2)]);
+    let (_, from) = text.split_once("# [group.web.mirror.data]").unwrap();
+    let (mirror, _) = from.split_once("make = true").unwrap();
+    let mirror = mirror.replace("\n# ", "\n").replace("\n#\n", "\n");
+    let text = format!(
+        "{text}\n[group.web]\nnodes = [\"a\", \"b\"]\n[group.web.mirror.data]{mirror}make = true\n"
+    );
+    if let Err(found) = check("template", &text, None) {
+        panic!("{}{text}", render(&found, "template", &text, false));
+    }
+}
+
+#[test]
 fn a_template_names_what_was_found() {
     let text = template(&[host("Web-1.example.org", 1), host("web2", 2)]);
     assert!(text.contains("name = \"web-1\""), "{text}");

@@ -1,6 +1,6 @@
 //! Reads mirrors and mounts.
 
-use super::Names;
+use super::{MAX_LINKS, Names};
 use crate::section::Section;
 use crate::words::{parse_size, plain_path, shown};
 use hotpair_core::config::{
@@ -17,6 +17,10 @@ pub(crate) const FIRST_PORT: u16 = 14400;
 /// A device's size is a multiple of this, and at least [`SMALLEST`].
 const BLOCK: u64 = 4096;
 const SMALLEST: u64 = 1 << 20;
+/// Mirrors in a cluster, each of which is a process with a port; and mounts, since each has one.
+pub(crate) const MAX_MIRRORS: usize = 256;
+/// Options of a mount.
+const MAX_OPTIONS: usize = 64;
 /// Of the asynchronous mode, where it is not given.
 const LAG: Duration = Duration::from_secs(5);
 const LAG_BYTES: u64 = 64 << 20;
@@ -272,7 +276,13 @@ fn check_path(section: &Section<'_>, path: &str, span: Range<usize>) {
 /// Names of links; whether there are such links is a rule.
 fn links(section: &Section<'_>) -> Vec<String> {
     let mut links: Vec<String> = Vec::new();
-    for (name, span) in section.strings("links").unwrap_or_default() {
+    let written = section.strings("links").unwrap_or_default();
+    if let Some((_, span)) = written.get(MAX_LINKS) {
+        let message = format!("{} links are too many", written.len());
+        let help = format!("a cluster has 1 to {MAX_LINKS} links");
+        section.error(span.clone(), message, &help);
+    }
+    for (name, span) in written.into_iter().take(MAX_LINKS) {
         let path = format!("{}/{name}", section.join("links"));
         section.places.put(path, span.clone());
         if links.contains(&name) {
@@ -374,7 +384,16 @@ fn filesystem(section: &Section<'_>) -> Option<String> {
 
 fn options(section: &Section<'_>) -> Vec<String> {
     let mut options: Vec<String> = Vec::new();
-    for (option, span) in section.strings("options").unwrap_or_default() {
+    let written = section.strings("options").unwrap_or_default();
+    if let Some((_, span)) = written.get(MAX_OPTIONS) {
+        let message = format!("{} mount options are too many", written.len());
+        section.error(
+            span.clone(),
+            message,
+            &format!("give at most {MAX_OPTIONS}"),
+        );
+    }
+    for (option, span) in written.into_iter().take(MAX_OPTIONS) {
         if option.is_empty() || option.contains([',', ' ', '\t', '\n', '\0']) {
             let message = format!("`{}` is not one mount option", shown(&option));
             let help =
@@ -447,14 +466,14 @@ pub(super) fn settle(root: &Section<'_>, cluster: &mut Cluster, base: Option<&Cl
             mirror.port = present.port;
         }
     });
+    let mut free = (FIRST_PORT..=u16::MAX).filter(|port| !taken.contains(port));
     each_mirror(cluster, |group, id, mirror| {
         let path = format!("group/{group}/mirror/{id}");
         if mirror.port == 0
             && !port_is_written(root, &path)
-            && let Some(port) = (FIRST_PORT..=u16::MAX).find(|port| !taken.contains(port))
+            && let Some(port) = free.next()
         {
             mirror.port = port;
-            taken.insert(port);
         }
     });
 }

@@ -2,6 +2,7 @@
 
 use crate::finding::Findings;
 use crate::read::PORT;
+use crate::read::volume::MAX_MIRRORS;
 use crate::section::Places;
 use crate::words::{is_below, nearest, shown};
 use hotpair_core::config::{Cluster, Group, Mirror};
@@ -34,12 +35,19 @@ pub(super) fn check(cluster: &Cluster, places: &Places, findings: &Findings) {
             });
         }
     }
+    if let Some(first_too_many) = mirrors.get(MAX_MIRRORS) {
+        let message = format!("{} mirrors are too many", mirrors.len());
+        let help = format!("a cluster has at most {MAX_MIRRORS}: each is a process with a port");
+        findings.error(places.of(&first_too_many.path("size")), message, &help);
+        mirrors.truncate(MAX_MIRRORS);
+    }
+    let mounts = super::mount::Mounts::of(cluster);
     ports(cluster, &mirrors, places, findings);
     disks(cluster, &mirrors, places, findings);
     for placed in &mirrors {
         links(cluster, placed, places, findings);
         bystanders(cluster, placed, places, findings);
-        on_a_mount(cluster, placed, places, findings);
+        on_a_mount(cluster, placed, &mounts, places, findings);
     }
 }
 
@@ -131,24 +139,27 @@ fn bystanders(cluster: &Cluster, placed: &Placed<'_>, places: &Places, findings:
     }
 }
 
-/// A copy in a file on the group's own mounts is not there until the group runs.
-fn on_a_mount(cluster: &Cluster, placed: &Placed<'_>, places: &Places, findings: &Findings) {
+/// A copy in a file on a mount is there only while the mount's group runs.
+fn on_a_mount(
+    cluster: &Cluster,
+    placed: &Placed<'_>,
+    mounts: &super::mount::Mounts<'_>,
+    places: &Places,
+    findings: &Findings,
+) {
     for (&node, copy) in &placed.mirror.copies {
         for path in [&copy.device].into_iter().chain(&copy.metadata) {
-            let mut mounts = cluster.groups.iter().flat_map(|(group_id, group)| {
-                let of_node = group.nodes.contains(&node);
-                super::mount::mounts(group)
-                    .filter(move |_| of_node)
-                    .map(move |(id, mount)| (group_id, id, mount))
-            });
-            let Some((group, id, _)) =
-                mounts.find(|(_, _, m)| m.path.len() > 1 && is_below(path, &m.path))
-            else {
+            let found = mounts
+                .iter()
+                .find(|m| m.group.nodes.contains(&node) && is_below(path, &m.mount.path));
+            let Some(mount) = found else {
                 continue;
             };
             let message = format!(
-                "`{}` lies on mount `{id}` of group `{group}`, which is there only while that group runs",
-                shown(path)
+                "`{}` lies on mount `{}` of group `{}`, which is there only while that group runs",
+                shown(path),
+                mount.id,
+                mount.group_id
             );
             let help = "keep the copies of a mirror on the node's own disks";
             let place = placed.path(&format!("device/{}", cluster.name_of(node)));

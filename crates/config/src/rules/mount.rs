@@ -1,6 +1,7 @@
 //! Rules about mounts: each on a mirror of its group, at a path that nothing else has.
 
 use crate::finding::Findings;
+use crate::read::volume::MAX_MIRRORS;
 use crate::section::Places;
 use crate::words::{is_below, nearest, shown};
 use hotpair_core::config::{Check, Cluster, Group, Mount, ResourceKind};
@@ -27,55 +28,103 @@ const INTERPRETERS: [&str; 12] = [
     "sh", "bash", "dash", "ksh", "zsh", "perl", "python", "python3", "ruby", "env", "node", "php",
 ];
 
-/// The mounts of a group.
-pub(super) fn mounts(group: &Group) -> impl Iterator<Item = (&ResourceId, &Mount)> {
-    group
-        .resources
-        .iter()
-        .filter_map(|(id, resource)| match &resource.kind {
-            ResourceKind::Mount(mount) => Some((id, mount)),
-            _ => None,
-        })
+/// A mount and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Placed<'a> {
+    pub group_id: &'a GroupId,
+    pub group: &'a Group,
+    pub id: &'a ResourceId,
+    pub mount: &'a Mount,
 }
 
-/// Place of a key of a mount.
-fn place(group: &GroupId, id: &ResourceId, key: &str) -> String {
-    format!("group/{group}/mount/{id}/{key}")
+impl Placed<'_> {
+    /// Place of a key.
+    fn path(&self, key: &str) -> String {
+        format!("group/{}/mount/{}/{key}", self.group_id, self.id)
+    }
+}
+
+/// The mounts whose path is worth looking at, by group; no more than there may be mirrors.
+pub(super) struct Mounts<'a>(BTreeMap<&'a GroupId, Vec<Placed<'a>>>);
+
+impl<'a> Mounts<'a> {
+    pub(super) fn of(cluster: &'a Cluster) -> Self {
+        let mut by_group: BTreeMap<_, Vec<Placed<'a>>> = BTreeMap::new();
+        let good = all(cluster).filter(|placed| placed.mount.path.len() > 1);
+        for placed in good.take(MAX_MIRRORS) {
+            by_group.entry(placed.group_id).or_default().push(placed);
+        }
+        Self(by_group)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Placed<'a>> {
+        self.0.values().flatten()
+    }
+
+    fn in_group(&self, group: &GroupId) -> &[Placed<'a>] {
+        self.0.get(group).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Every mount of a cluster.
+fn all(cluster: &Cluster) -> impl Iterator<Item = Placed<'_>> {
+    cluster.groups.iter().flat_map(|(group_id, group)| {
+        let of_group = group.resources.iter();
+        of_group.filter_map(move |(id, resource)| match &resource.kind {
+            ResourceKind::Mount(mount) => Some(Placed {
+                group_id,
+                group,
+                id,
+                mount,
+            }),
+            _ => None,
+        })
+    })
 }
 
 pub(super) fn check(cluster: &Cluster, places: &Places, findings: &Findings) {
-    for (group_id, group) in &cluster.groups {
-        mirrors(cluster, group_id, group, places, findings);
-        for (id, mount) in mounts(group).filter(|(_, mount)| !mount.path.is_empty()) {
-            reserved(&mount.path, &place(group_id, id, "path"), places, findings);
-        }
-        nested(group_id, group, places, findings);
-        scripts(group_id, group, places, findings);
+    mirrors(cluster, places, findings);
+    let mounts = Mounts::of(cluster);
+    // The root has more to say than that it is nobody's.
+    for placed in all(cluster)
+        .filter(|placed| !placed.mount.path.is_empty())
+        .take(MAX_MIRRORS)
+    {
+        reserved(&placed.mount.path, &placed.path("path"), places, findings);
     }
-    between_groups(cluster, places, findings);
+    for (group_id, group) in &cluster.groups {
+        let of_group = mounts.in_group(group_id);
+        nested(of_group, places, findings);
+        scripts(group_id, group, of_group, places, findings);
+    }
+    between_groups(&mounts, places, findings);
 }
 
-/// A mount is on a mirror of its own group, and alone on it.
-fn mirrors(
-    cluster: &Cluster,
-    group_id: &GroupId,
-    group: &Group,
-    places: &Places,
-    findings: &Findings,
-) {
-    let mut seen: BTreeMap<&ResourceId, &ResourceId> = BTreeMap::new();
-    for (id, mount) in mounts(group).filter(|(_, mount)| !mount.mirror.0.is_empty()) {
-        let at = places.of(&place(group_id, id, "mirror"));
+/// A mount is on a mirror of its own group, and alone on it. As each mirror is, so are all but so many
+/// mounts of a group refused here.
+fn mirrors(cluster: &Cluster, places: &Places, findings: &Findings) {
+    let mut seen: BTreeMap<(&GroupId, &ResourceId), &ResourceId> = BTreeMap::new();
+    for placed in all(cluster).filter(|placed| !placed.mount.mirror.0.is_empty()) {
+        if findings.full() {
+            return;
+        }
+        let Placed {
+            group_id,
+            group,
+            id,
+            mount,
+        } = placed;
+        let at = places.of(&placed.path("mirror"));
         let name = shown(&mount.mirror.0);
         if group.mirror(&mount.mirror).is_none() {
             let (message, help) = no_mirror(cluster, group, &mount.mirror);
             findings.error(at, message, &help);
-        } else if let Some(first) = seen.get(&mount.mirror) {
+        } else if let Some(first) = seen.get(&(group_id, &mount.mirror)) {
             let message = format!("mirror `{name}` is mounted by `{first}` already");
             let help = "a filesystem is mounted once; give this one a mirror of its own";
             findings.error(at, message, help);
         } else {
-            seen.insert(&mount.mirror, id);
+            seen.insert((group_id, &mount.mirror), id);
         }
     }
 }
@@ -95,7 +144,7 @@ fn no_mirror(cluster: &Cluster, group: &Group, wanted: &ResourceId) -> (String, 
         let help = "a mount is in the group of its mirror: move one of them";
         return (message, help.to_owned());
     }
-    let known = group.mirrors().map(|(id, _)| id.0.as_str());
+    let known = group.mirrors().map(|(id, _)| id.0.as_str()).take(200);
     let help = match nearest(&wanted.0, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "describe it with [group.NAME.mirror.NAME]".to_owned(),
@@ -131,28 +180,33 @@ fn reserved(path: &str, at: &str, places: &Places, findings: &Findings) {
 }
 
 /// A mount inside another one needs the outer one first.
-fn nested(group_id: &GroupId, group: &Group, places: &Places, findings: &Findings) {
-    for (id, inner) in mounts(group).filter(|(_, mount)| mount.path.len() > 1) {
-        for (other, outer) in
-            mounts(group).filter(|(other, mount)| *other != id && mount.path.len() > 1)
+fn nested(mounts: &[Placed<'_>], places: &Places, findings: &Findings) {
+    for (number, inner) in mounts.iter().enumerate() {
+        let path = &inner.mount.path;
+        let at = || places.of(&inner.path("path"));
+        if let Some(first) = mounts[..number].iter().find(|m| m.mount.path == *path) {
+            let message = format!("`{}` is mounted at `{}` already", first.id, shown(path));
+            findings.error(at(), message, "give each mount a directory of its own");
+            continue;
+        }
+        // The nearest around it, which in turn requires those around itself.
+        let around = mounts
+            .iter()
+            .filter(|m| m.mount.path != *path && is_below(path, &m.mount.path));
+        if let Some(outer) = around.max_by_key(|m| m.mount.path.len())
+            && !requires(inner.group, inner.id, outer.id)
         {
-            let at = || places.of(&place(group_id, id, "path"));
-            if inner.path == outer.path {
-                if id > other {
-                    let message =
-                        format!("`{other}` is mounted at `{}` already", shown(&inner.path));
-                    findings.error(at(), message, "give each mount a directory of its own");
-                }
-            } else if is_below(&inner.path, &outer.path) && !requires(group, id, other) {
-                let message = format!(
-                    "`{id}` is mounted below `{other}` ({}) and does not require it",
-                    shown(&outer.path)
-                );
-                let help = format!(
-                    "add `{other}` to the `requires` of `{id}`: the outer one hides what was mounted before it"
-                );
-                findings.error(at(), message, &help);
-            }
+            let message = format!(
+                "`{}` is mounted below `{}` ({}) and does not require it",
+                inner.id,
+                outer.id,
+                shown(&outer.mount.path)
+            );
+            let help = format!(
+                "add `{}` to the `requires` of `{}`: the outer one hides what was mounted before it",
+                outer.id, inner.id
+            );
+            findings.error(at(), message, &help);
         }
     }
 }
@@ -172,36 +226,44 @@ fn requires(group: &Group, id: &ResourceId, other: &ResourceId) -> bool {
 }
 
 /// Groups that share a node move apart from each other: their mounts must not touch.
-fn between_groups(cluster: &Cluster, places: &Places, findings: &Findings) {
-    let mut before: Vec<(&GroupId, &Group)> = Vec::new();
-    for (group_id, group) in &cluster.groups {
-        for (id, mount) in mounts(group).filter(|(_, mount)| mount.path.len() > 1) {
-            let shared = |other: &Group| other.nodes.iter().any(|node| group.nodes.contains(node));
-            let clash = before
-                .iter()
-                .filter(|(_, other)| shared(other))
-                .flat_map(|(other_id, other)| mounts(other).map(move |(of, m)| (other_id, of, m)))
-                .find(|(_, _, other)| {
-                    other.path.len() > 1
-                        && (is_below(&mount.path, &other.path)
-                            || is_below(&other.path, &mount.path))
-                });
-            if let Some((other_id, of, other)) = clash {
+fn between_groups(mounts: &Mounts<'_>, places: &Places, findings: &Findings) {
+    let mut before: Vec<&Placed<'_>> = Vec::new();
+    for of_group in mounts.0.values() {
+        for placed in of_group {
+            let nodes = &placed.group.nodes;
+            let path = &placed.mount.path;
+            let clash = before.iter().find(|other| {
+                let theirs = &other.mount.path;
+                (is_below(path, theirs) || is_below(theirs, path))
+                    && other.group.nodes.iter().any(|node| nodes.contains(node))
+            });
+            if let Some(other) = clash {
                 let message = format!(
-                    "`{}` overlaps `{}`, where `{of}` of group `{other_id}` is mounted",
-                    shown(&mount.path),
-                    shown(&other.path)
+                    "`{}` overlaps `{}`, where `{}` of group `{}` is mounted",
+                    shown(path),
+                    shown(&other.mount.path),
+                    other.id,
+                    other.group_id
                 );
                 let help = "groups move apart from each other: give each mount a directory outside the other";
-                findings.error(places.of(&place(group_id, id, "path")), message, help);
+                findings.error(places.of(&placed.path("path")), message, help);
             }
         }
-        before.push((group_id, group));
+        before.extend(of_group);
     }
 }
 
 /// A detector runs on the standby too, where the group's mounts are not.
-fn scripts(group_id: &GroupId, group: &Group, places: &Places, findings: &Findings) {
+fn scripts(
+    group_id: &GroupId,
+    group: &Group,
+    mounts: &[Placed<'_>],
+    places: &Places,
+    findings: &Findings,
+) {
+    if mounts.is_empty() {
+        return;
+    }
     for (id, resource) in &group.resources {
         let of = format!("group/{group_id}/{}/{id}", super::kind_name(resource));
         let mut commands = Vec::new();
@@ -216,7 +278,7 @@ fn scripts(group_id: &GroupId, group: &Group, places: &Places, findings: &Findin
             }
         }
         for (command, at) in commands {
-            let Some((script, mount)) = script_on_a_mount(group, command) else {
+            let Some((script, mount)) = script_on_a_mount(mounts, command) else {
                 continue;
             };
             let message = format!(
@@ -230,7 +292,7 @@ fn scripts(group_id: &GroupId, group: &Group, places: &Places, findings: &Findin
 }
 
 fn script_on_a_mount<'a>(
-    group: &'a Group,
+    mounts: &[Placed<'a>],
     command: &'a [String],
 ) -> Option<(&'a str, &'a ResourceId)> {
     let program = command.first()?;
@@ -239,11 +301,11 @@ fn script_on_a_mount<'a>(
         .contains(&last)
         .then(|| command.iter().skip(1).find(|word| !word.starts_with('-')))
         .flatten();
-    for path in [Some(program), script].into_iter().flatten() {
-        let on = mounts(group).find(|(_, m)| m.path.len() > 1 && is_below(path, &m.path));
-        if let Some((id, _)) = on {
-            return Some((path, id));
-        }
-    }
-    None
+    [Some(program), script]
+        .into_iter()
+        .flatten()
+        .find_map(|path| {
+            let on = mounts.iter().find(|m| is_below(path, &m.mount.path))?;
+            Some((path.as_str(), on.id))
+        })
 }
