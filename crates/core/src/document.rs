@@ -32,6 +32,9 @@ pub struct Document {
     pub disarmed: bool,
     /// Newest last, at most [`HISTORY`].
     pub history: Vec<Decision>,
+    /// Every number a member has ever had. None is given twice: others remember boots, promises and
+    /// documents of a member by its number, and one that was wiped has forgotten them.
+    pub numbers: BTreeSet<MemberId>,
 }
 
 /// Who votes. While `next` stands, a majority of both sets is needed for everything.
@@ -203,6 +206,7 @@ impl Document {
             members: BTreeMap::new(),
             disarmed: false,
             history: Vec::new(),
+            numbers: BTreeSet::new(),
             config,
         };
         document.align();
@@ -221,6 +225,7 @@ impl Document {
             self.members.entry(member).or_default();
         }
         self.members.retain(|member, _| members.contains(member));
+        self.numbers.extend(members);
     }
 
     /// Appends to the history, dropping the oldest entries.

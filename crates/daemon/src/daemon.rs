@@ -602,7 +602,7 @@ impl Daemon {
             let _ = reply.send(join::offer(&document.config));
             return;
         }
-        match join::admit(&document.config, &request.step) {
+        match join::admit(&document, &request.step) {
             Ok((config, member)) => {
                 let witness = matches!(request.step, JoinStep::Witness { .. });
                 let waiting = Waiting::Join {
