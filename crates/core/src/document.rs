@@ -29,12 +29,13 @@ pub struct Document {
     pub groups: BTreeMap<GroupId, Placement>,
     /// One for each member of `config`.
     pub members: BTreeMap<MemberId, Membership>,
-    /// Highest node number ever given out; none is used again for another machine.
-    pub last_node: MemberId,
     /// All automatic action is off: every group is pinned.
     pub disarmed: bool,
     /// Newest last, at most [`HISTORY`].
     pub history: Vec<Decision>,
+    /// Every number a member has ever had. None is given twice: others remember boots, promises and
+    /// documents of a member by its number, and one that was wiped has forgotten them.
+    pub numbers: BTreeSet<MemberId>,
 }
 
 /// Who votes. While `next` stands, a majority of both sets is needed for everything.
@@ -206,9 +207,9 @@ impl Document {
             voters: Voters::new(config.voters()),
             groups: BTreeMap::new(),
             members: BTreeMap::new(),
-            last_node: MemberId(0),
             disarmed: false,
             history: Vec::new(),
+            numbers: BTreeSet::new(),
             config,
         };
         document.align();
@@ -228,8 +229,7 @@ impl Document {
             self.members.entry(member).or_default();
         }
         self.members.retain(|member, _| members.contains(member));
-        let nodes = self.config.nodes.keys().copied();
-        self.last_node = nodes.fold(self.last_node, MemberId::max);
+        self.numbers.extend(members);
     }
 
     /// Gives every mirror its data, and every copy of the configuration its state.

@@ -17,8 +17,9 @@ use hotpair_wire::pki::{self, ClusterCa, PkiError};
 use hotpair_wire::seal::SealKey;
 use hotpair_wire::token::{Ticket, Token, TokenError};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -172,12 +173,23 @@ pub fn offer(config: &Cluster) -> JoinReply {
     }
 }
 
-/// The configuration with the new member, and its number.
+fn next_number(used: &BTreeSet<MemberId>, range: RangeInclusive<u8>) -> Option<MemberId> {
+    let mut taken = used.range(MemberId(*range.start())..=MemberId(*range.end()));
+    let next = match taken.next_back() {
+        Some(last) => last.0.checked_add(1)?,
+        None => *range.start(),
+    };
+    range.contains(&next).then_some(MemberId(next))
+}
+
+/// The configuration with the new member, and its number, which no member ever had.
 ///
 /// # Errors
 /// The text says why it cannot join like this, and what to do.
 pub fn admit(document: &Document, step: &JoinStep) -> Result<(Cluster, MemberId), String> {
-    let config = &document.config;
+    let Document {
+        config, numbers, ..
+    } = document;
     let mut next = config.clone();
     match step {
         JoinStep::Look => Err("nothing was asked for".into()),
@@ -199,11 +211,8 @@ pub fn admit(document: &Document, step: &JoinStep) -> Result<(Cluster, MemberId)
                     "a node named `{name}` is in the cluster already: choose another with `--name`, or take its place with `--replace {name}`"
                 ));
             }
-            let number = document.last_node.0 + 1;
-            if number >= FIRST_WITNESS {
-                return Err("the cluster has used up its node numbers".into());
-            }
-            let id = MemberId(number);
+            let id = next_number(numbers, 1..=FIRST_WITNESS - 1)
+                .ok_or("the cluster has used up its node numbers")?;
             let node = Node {
                 name: name.clone(),
                 description: description.clone(),
@@ -241,7 +250,8 @@ pub fn admit(document: &Document, step: &JoinStep) -> Result<(Cluster, MemberId)
                     old.name
                 ));
             }
-            let id = MemberId(FIRST_WITNESS);
+            let id = next_number(numbers, FIRST_WITNESS..=u8::MAX)
+                .ok_or("the cluster has used up its witness numbers")?;
             next.witness = Some(Witness {
                 id,
                 name: name.clone(),
@@ -523,6 +533,19 @@ mod tests {
             "10.1.1.12:14338".parse().expect("an address")
         );
         assert_eq!(paired["hb"], "10.1.2.12:14339".parse().expect("an address"));
+    }
+
+    #[test]
+    fn numbers_of_members_that_were_removed_are_not_given_again() {
+        let numbers = |list: &[u8]| list.iter().copied().map(MemberId).collect::<BTreeSet<_>>();
+        let node = |used: &[u8]| next_number(&numbers(used), 1..=FIRST_WITNESS - 1);
+        let witness = |used: &[u8]| next_number(&numbers(used), FIRST_WITNESS..=u8::MAX);
+        assert_eq!(node(&[]), Some(MemberId(1)));
+        assert_eq!(node(&[1, 3, 200]), Some(MemberId(4)));
+        assert_eq!(node(&[1, 199]), None);
+        assert_eq!(witness(&[1, 2]), Some(MemberId(200)));
+        assert_eq!(witness(&[1, 200]), Some(MemberId(201)));
+        assert_eq!(witness(&[255]), None);
     }
 
     #[test]

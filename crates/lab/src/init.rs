@@ -48,7 +48,7 @@ impl Boot {
             ("HOME", "/root".to_owned()),
             ("LANG", "C.UTF-8".to_owned()),
             ("HOTPAIR_BOOT_ID", self.boot_id.clone()),
-            ("HOTPAIR_BOOT_ID_FILE", "/run/hotpair/boot-id".to_owned()),
+            ("HOTPAIR_BOOT_ID_FILE", "/run/boot-id".to_owned()),
             ("HOTPAIR_LOG", "/var/lib/hotpair/log".to_owned()),
             ("HOTPAIR_CGROUP", self.cgroup.display().to_string()),
             ("HOTPAIR_LAB_HOST", self.host.clone()),
@@ -122,8 +122,7 @@ fn mounts(boot: &Boot) -> Result<()> {
         place(source, Path::new(target))?;
     }
     make(Path::new("/run/hotpair"))?;
-    fs::write("/run/hotpair/boot-id", &boot.boot_id)
-        .map_err(LabError::file("write", "/run/hotpair/boot-id"))?;
+    fs::write("/run/boot-id", &boot.boot_id).map_err(LabError::file("write", "/run/boot-id"))?;
     system_view()
 }
 

@@ -101,7 +101,7 @@ impl Keeper {
         }
         host.links_cut.retain(|network| !had.contains(network));
         host.links_cut.extend(&had);
-        let ports: Vec<_> = had.iter().map(|network| host.plan.port(*network)).collect();
+        let ports = host.plan.ports_on(&had);
         timed(format!("{} have no carrier", ports.join(", ")), || {
             self.switch.set_ports(&ports, false)
         })

@@ -298,11 +298,7 @@ impl Keeper {
             return Ok(());
         };
         host.boot(&self.paths, &self.switch, &self.program)?;
-        let cut: Vec<_> = host
-            .links_cut
-            .iter()
-            .map(|network| host.plan.port(*network))
-            .collect();
+        let cut = host.plan.ports_on(&host.links_cut);
         if cut.is_empty() {
             Ok(())
         } else {

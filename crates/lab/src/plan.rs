@@ -124,14 +124,26 @@ pub struct HostPlan {
 }
 
 impl HostPlan {
-    /// The host's port at the switch for a network.
-    pub fn port(&self, network: Network) -> String {
-        format!("{}-{}", self.name, network.name())
+    /// The host's ports at the switch, one for each interface, in their order: `node1-lan`, for a
+    /// second interface on the same network `node1-lan2`.
+    pub fn ports(&self) -> Vec<String> {
+        let port = |(index, nic): (usize, &Nic)| {
+            let same = |other: &&Nic| other.network == nic.network;
+            let before = self.nics.iter().take(index).filter(same).count();
+            let number = match before {
+                0 => String::new(),
+                _ => (before + 1).to_string(),
+            };
+            format!("{}-{}{number}", self.name, nic.network.name())
+        };
+        self.nics.iter().enumerate().map(port).collect()
     }
 
-    /// All the host's ports at the switch.
-    pub fn ports(&self) -> Vec<String> {
-        self.nics.iter().map(|nic| self.port(nic.network)).collect()
+    /// Its ports on these networks.
+    pub fn ports_on(&self, networks: &[Network]) -> Vec<String> {
+        let ports = self.nics.iter().zip(self.ports());
+        let on = ports.filter(|(nic, _)| networks.contains(&nic.network));
+        on.map(|(_, port)| port).collect()
     }
 }
 

@@ -52,8 +52,8 @@ impl Switch {
     /// Plugs a host's interfaces in: one end in the namespace of `init_pid`, the other at a bridge.
     pub fn plug(&self, host: &HostPlan, init_pid: i32) -> Result<()> {
         let mut batch = String::new();
-        for nic in &host.nics {
-            let (port, bridge) = (host.port(nic.network), nic.network.bridge());
+        for (nic, port) in host.nics.iter().zip(host.ports()) {
+            let bridge = nic.network.bridge();
             let (name, mac) = (&nic.name, &nic.mac);
             let _ = writeln!(
                 batch,

@@ -65,7 +65,7 @@ pub fn run(session: &Session, args: &WipeArgs) -> Outcome {
         &format!("These are removed for good from {name}:\n{list}"),
     )?;
     for place in places {
-        std::fs::remove_dir_all(place).map_err(|error| {
+        remove(place).map_err(|error| {
             Failure::refused(format!("cannot remove {}: {error}", place.display()))
         })?;
     }
@@ -74,6 +74,26 @@ pub fn run(session: &Session, args: &WipeArgs) -> Outcome {
         return Ok(std::process::ExitCode::SUCCESS);
     }
     session.say("removed", false)
+}
+
+/// Everything in it, and the directory itself unless something is mounted there.
+fn remove(place: &Path) -> std::io::Result<()> {
+    if !place.exists() {
+        // It lay in one that was removed before.
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(place)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    match std::fs::remove_dir(place) {
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Ok(()),
+        result => result,
+    }
 }
 
 /// A directory deep enough to be hotpair's own: `/var/lib/hotpair`, not `/var`.

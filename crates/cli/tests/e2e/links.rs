@@ -1,8 +1,8 @@
 //! Cut cables, filtered frames, and datagrams from strangers.
 
 use crate::cluster::{Cluster, PRACTICE, all_well, group, one_more, pass, runs_on};
-use hotpair_lab::plan::Network;
-use hotpair_lab::{Direction, Fault, Target};
+use hotpair_lab::plan::{Network, Nic};
+use hotpair_lab::{Direction, Fault, Plan, Shape, Target};
 
 /// One end of the cluster is cut off, then joined again: one node answers in the end, never two.
 fn cut_and_healed(name: &str, fault: Fault) {
@@ -175,4 +175,45 @@ fn flushed_firewall_is_not_noticed_and_lets_nobody_answer_twice() {
     watch.unnoticed();
     assert_eq!(tables("node1"), before);
     assert_ne!(cluster.app(active), "");
+}
+
+#[test]
+fn failed_nic_hands_the_address_to_the_next_one_of_its_node() {
+    let mut plan = Plan::cluster(Shape::default()).expect("a plan");
+    for (last, host) in (11..).zip(plan.hosts.iter_mut().take(2)) {
+        host.nics.push(Nic {
+            name: "eth2".into(),
+            network: Network::Lan,
+            mac: format!("02:77:00:00:21:{last:02x}"),
+            addresses: Vec::new(),
+        });
+    }
+    let Some(cluster) = Cluster::planned("nics", &plan) else {
+        return;
+    };
+    cluster.reconfigure("node1", |text| {
+        let both = text.replace("nics = [\"eth0\"]", "nics = [\"eth0\", \"eth2\"]");
+        assert_ne!(both, text, "no NIC in the configuration shown");
+        both
+    });
+    cluster.settled("node1");
+    let nic = "ip -o -4 address show to 10.77.1.50 | cut -d' ' -f2";
+    assert_eq!(cluster.shell("node1", nic), "eth0");
+    let app = cluster.app("node1");
+    let watch = cluster.watch();
+    cluster.fault("node1", Fault::NicDown(0));
+    cluster.wait_for("the address on the other NIC", || {
+        cluster.shell("node1", nic) == "eth2"
+    });
+    pass(1500);
+    cluster.runs("node2", PRACTICE, "node1");
+    assert_eq!(cluster.app("node1"), app);
+    let report = watch.safe();
+    assert_eq!(report.node_changes, 0, "{report:#?}");
+    // The last NIC: now another node takes the group.
+    let watch = cluster.watch();
+    cluster.fault("node1", Fault::NicDown(2));
+    cluster.runs("node2", PRACTICE, "node2");
+    assert_eq!(cluster.shell("node2", nic), "eth0");
+    watch.safe();
 }

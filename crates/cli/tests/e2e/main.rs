@@ -8,6 +8,7 @@ mod cluster;
 mod input;
 mod links;
 mod operator;
+mod policies;
 mod power;
 mod processes;
 mod programs;

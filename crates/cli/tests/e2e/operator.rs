@@ -294,3 +294,87 @@ fn all_groups_are_stopped_and_started_from_any_node() {
         "{status:#?}"
     );
 }
+
+#[test]
+fn configuration_has_a_history_to_go_back_in_and_a_wiped_node_has_nothing_left() {
+    let Some(cluster) = Cluster::up("history") else {
+        return;
+    };
+    let template = cluster.hotpair("node1", &["config", "query"]);
+    assert!(
+        template.contains("eth0") && template.contains("10.77.1.11"),
+        "{template}"
+    );
+    let before = cluster
+        .status("node1")
+        .expect("it answers")
+        .cluster
+        .revision;
+    let shown = cluster.hotpair("node1", &["config", "show"]);
+    let changed = shown.replacen("interval_s = 1\n", "interval_s = 2\n", 1)
+        + &one_more("second", 51, &["node2", "node1"]);
+    assert_ne!(changed, shown);
+    let plan = cluster.with_input("node2", &["hotpair", "config", "plan", "-"], &changed);
+    assert_eq!(plan.code, Some(0), "{plan:?}");
+    assert!(plan.out.contains("second"), "{plan:?}");
+    let now = cluster
+        .status("node1")
+        .expect("it answers")
+        .cluster
+        .revision;
+    assert_eq!(now, before);
+    let app = cluster.app("node1");
+    assert_eq!(cluster.apply("node2", &changed).code, Some(0));
+    cluster.runs("node1", "second", "node2");
+    let history = cluster.hotpair("node1", &["config", "history"]);
+    assert!(
+        history.contains(&(before + 1).to_string()) && history.contains("second"),
+        "{history}"
+    );
+    let old = cluster.hotpair(
+        "node1",
+        &["config", "show", "--revision", &before.to_string()],
+    );
+    assert_eq!(old, shown);
+
+    // What would happen, by the deciding code, and nothing does.
+    let told = cluster.hotpair("node1", &["simulate", "--fail", "node1"]);
+    assert!(told.contains("practice is given to node2"), "{told}");
+    let told = cluster.hotpair("node2", &["simulate", "--fail", "practice/app"]);
+    assert!(told.contains("app"), "{told}");
+    cluster.settled("node1");
+
+    // The group that the older revision does not have is stopped first.
+    cluster.refused("node1", &["config", "rollback", &before.to_string()], 1);
+    cluster.hotpair("node1", &["group", "stop", "second"]);
+    cluster.hotpair("node1", &["config", "rollback", &before.to_string()]);
+    let status = cluster.settled("node1");
+    assert_eq!(status.cluster.revision, before + 2);
+    assert_eq!(status.groups.len(), 1);
+    assert_eq!(cluster.app("node1"), app);
+
+    // A node leaves for good.
+    cluster.hotpair("node2", &["stop"]);
+    cluster.until("node1", "node2 gone", |s| s.nodes[1].state == "left");
+    cluster.refused("node2", &["wipe"], 1);
+    cluster.hotpair("node2", &["wipe", "--yes-i-mean", "node2"]);
+    let left =
+        "ls -A /var/lib/hotpair /run/hotpair /etc/hotpair /var/log/hotpair 2>/dev/null | grep -v :";
+    assert_eq!(cluster.shell("node2", &format!("{left} || true")), "");
+    assert_eq!(cluster.shell("node2", "nft list tables"), "");
+    cluster.until("node1", "node2 not online", |s| {
+        s.nodes[1].state != "online"
+    });
+    pass(1500);
+    cluster.insist(
+        "node1",
+        &["node", "remove", "node2", "--yes-i-mean", "node2"],
+    );
+    let token = cluster.hotpair("node1", &["token"]);
+    cluster.hotpair("node2", &["join", &token, "--name", "node2"]);
+    cluster.start_daemon("node2");
+    cluster.until("node1", "node2 back", |s| {
+        s.nodes.len() == 2 && s.nodes.iter().all(|n| n.state == "online")
+    });
+    assert_eq!(cluster.app("node1"), app);
+}

@@ -1,0 +1,92 @@
+//! What a group's policies say: who starts it, who takes it over, whether it returns.
+
+use crate::cluster::{Cluster, PRACTICE, all_well, group, pass, runs_on};
+use hotpair_api::StatusView;
+use hotpair_lab::Fault;
+
+/// A group of one program that only leaves a file; `policies` are lines of it.
+fn small(name: &str, policies: &str) -> String {
+    format!(
+        r#"
+[group.{name}]
+nodes = ["node1", "node2"]
+{policies}
+
+[group.{name}.program.{name}-p]
+start = ["/bin/touch", "/run/{name}"]
+stop = ["/bin/rm", "-f", "/run/{name}"]
+status = ["/usr/bin/test", "-e", "/run/{name}"]
+"#
+    )
+}
+
+fn is_on(status: &StatusView, name: &str, node: &str) -> bool {
+    runs_on(group(status, name), node)
+}
+
+#[test]
+fn each_group_follows_its_own_policies() {
+    let Some(cluster) = Cluster::up("policies") else {
+        return;
+    };
+    let groups = [
+        small("manual", "start = \"manual\""),
+        small("returns", "failback = { delay_s = 2 }"),
+        small("never", "takeover = \"never\""),
+        small("highest", "takeover = \"highest-only\""),
+        small("off", ""),
+        small("offhere", ""),
+    ];
+    cluster.reconfigure("node1", |text| text + &groups.concat());
+    let others = ["returns", "never", "highest", "off", "offhere"];
+    let status = cluster.until("node1", "the automatic groups", |s| {
+        others.iter().all(|name| is_on(s, name, "node1"))
+    });
+    assert_eq!(group(&status, "manual").state, "stopped", "{status:#?}");
+    cluster.hotpair("node2", &["group", "start", "manual"]);
+    cluster.hotpair("node2", &["group", "disable", "off"]);
+    cluster.hotpair("node2", &["group", "disable", "offhere", "--node", "node2"]);
+    cluster.until("node2", "all settled", |s| {
+        is_on(s, "manual", "node1") && group(s, "off").disabled && all_but_pinned(s)
+    });
+
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.runs("node2", PRACTICE, "node2");
+    cluster.runs("node2", "returns", "node2");
+    pass(1500);
+    let status = cluster.status("node2").expect("it answers");
+    for name in ["manual", "never", "highest", "off", "offhere"] {
+        assert!(!is_on(&status, name, "node2"), "{name}: {status:#?}");
+        let why = cluster.hotpair("node2", &["explain", name]);
+        assert!(!why.is_empty());
+        let file = format!("test ! -e /run/{name}");
+        cluster.shell("node2", &file);
+    }
+
+    cluster.fault("node1", Fault::Boot);
+    cluster.until("node2", "its groups back on node1", |s| {
+        ["manual", "never", "highest", "off", "offhere", "returns"]
+            .iter()
+            .all(|name| is_on(s, name, "node1"))
+            && is_on(s, PRACTICE, "node2")
+    });
+
+    cluster.hotpair("node1", &["group", "enable", "off"]);
+    cluster.hotpair("node1", &["group", "enable", "offhere", "--node", "node2"]);
+    cluster.until("node2", "all settled", all_but_pinned);
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.runs("node2", "off", "node2");
+    cluster.runs("node2", "offhere", "node2");
+}
+
+/// As [`all_well`], but for the group that is pinned by its policy.
+fn all_but_pinned(status: &StatusView) -> bool {
+    let mut status = status.clone();
+    for view in &mut status.groups {
+        if view.name == "never" {
+            view.pinned = None;
+        }
+        view.nodes.retain(|node| !node.reason.contains("disabled"));
+    }
+    all_well(&status)
+}
