@@ -2,7 +2,7 @@
 .PHONY: demo test build setup clean
 SHELL := /bin/bash
 
-# Installs what building and testing need on a fresh Debian or Ubuntu machine.
+# Installs what building needs on a fresh Debian or Ubuntu machine; the tests need more: `scripts/setup tests`.
 setup:
 	@scripts/setup
 
@@ -14,7 +14,8 @@ demo: build
 	@scripts/demo
 
 # All tests. Long runs have commands of their own: see CONTRIBUTING.md.
-test: setup
+test:
+	@scripts/setup tests
 	@scripts/test
 
 clean:
