@@ -235,11 +235,8 @@ impl Plan {
         let Some(mounted) = filesystem::visible(&mounts, &filesystem::resolved(path)) else {
             return Ok(false);
         };
-        let Ok(device) = fs::metadata(&self.device) else {
-            return Ok(false);
-        };
-        let number = device.rdev();
-        Ok(mounted.device == (rustix::fs::major(number), rustix::fs::minor(number)))
+        let device = filesystem::block_device(&self.device);
+        Ok(device.is_some_and(|device| mounted.is_of(device)))
     }
 
     fn mount(&self, path: &Path) -> Result<(), MoveError> {

@@ -20,7 +20,7 @@ use hotpair_host::filesystem::{
     self, Content, MountCheck, Mounted, Options, Policy, UnmountError, Users, resolved, visible,
 };
 use rustix::process::Signal;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -53,16 +53,20 @@ struct Device {
 /// What a mount is, as it was started; what may change while it runs, as it is configured.
 struct Place {
     path: PathBuf,
-    /// The device that was mounted, or would be.
+    /// The filesystem that was mounted, or the device that would be.
     device: Option<Number>,
 }
 
 impl Place {
+    fn is_ours(&self, mounted: &Mounted) -> bool {
+        self.device.is_some_and(|device| mounted.is_of(device))
+    }
+
     /// The topmost at the path, if ours is there at all.
     fn top<'a>(&self, mounts: &'a [Mounted]) -> Option<&'a Mounted> {
         mounts
             .iter()
-            .any(|m| m.point == self.path && Some(m.device) == self.device)
+            .any(|m| m.point == self.path && self.is_ours(m))
             .then(|| visible(mounts, &self.path))
             .flatten()
     }
@@ -86,22 +90,15 @@ impl Shared {
     fn device(&self, key: &Key, mirror: &ResourceId) -> Result<Device, String> {
         let link = self.device_link(key, mirror);
         let shown = link.display();
-        let data = std::fs::metadata(&link).map_err(|error| {
+        let path = link.canonicalize().map_err(|error| {
             format!("mirror {mirror} has no device on this node ({shown}: {error}): it must be open before it is mounted")
         })?;
-        if !data.file_type().is_block_device() {
-            return Err(format!(
+        match filesystem::block_device(&path) {
+            Some(number) => Ok(Device { path, number }),
+            None => Err(format!(
                 "{shown}, the device of mirror {mirror}, is not a block device"
-            ));
+            )),
         }
-        let path = link
-            .canonicalize()
-            .map_err(|error| format!("{shown}: {error}"))?;
-        let number = data.rdev();
-        Ok(Device {
-            path,
-            number: (rustix::fs::major(number), rustix::fs::minor(number)),
-        })
     }
 
     /// Where it is mounted, or would be.
@@ -146,7 +143,7 @@ impl Shared {
             self.prepare_filesystem(slot, completion, &device, mount, end)?;
             self.mount(slot, completion, (&device, &path, mount), end)?;
         }
-        record.device = Some(device.number);
+        record.device = visible(&mounts()?, &path).map(|mounted| mounted.device);
         self.write_record(&slot.key, &record)?;
         if slot.overtaken(completion.ticket) {
             return Err("killed while it was mounted".into());
@@ -171,7 +168,7 @@ impl Shared {
     fn is_free(&self, device: &Device, path: &Path, mount: &Mount) -> Result<bool, String> {
         let mounts = mounts()?;
         if let Some(there) = visible(&mounts, path) {
-            if there.device == device.number && there.filesystem == mount.filesystem {
+            if there.is_of(device.number) && there.filesystem == mount.filesystem {
                 return Ok(false);
             }
             return Err(format!(
@@ -180,7 +177,7 @@ impl Shared {
                 mount.path
             ));
         }
-        match mounts.iter().find(|m| m.device == device.number) {
+        match mounts.iter().find(|m| m.is_of(device.number)) {
             Some(other) => Err(format!(
                 "{} is mounted at {} already: unmount it there; hotpair alone mounts it",
                 device.path.display(),
@@ -278,8 +275,7 @@ impl Shared {
             left(end),
             &overtaken,
         );
-        if mounted.is_err() && visible(&mounts()?, path).is_some_and(|m| m.device == device.number)
-        {
+        if mounted.is_err() && visible(&mounts()?, path).is_some_and(|m| m.is_of(device.number)) {
             // It was about to end when it was given up.
             let _ = filesystem::unmount(path, true, KILL_GRACE, &|| false);
         }
@@ -296,7 +292,7 @@ impl Shared {
         let place = self.place(&slot.key, mount);
         let overtaken = || slot.overtaken(completion.ticket);
         if let Some(top) = place.top(&mounts()?) {
-            if Some(top.device) != place.device {
+            if !place.is_ours(top) {
                 return Err(format!(
                     "{} is mounted over {}: unmount it first",
                     top.source.to_string_lossy(),
@@ -455,14 +451,15 @@ impl Shared {
             ));
         }
         let path = resolved(Path::new(shown));
-        let ours = self.place(key, mount).device;
+        let place = self.place(key, mount);
         let there = mounts().ok().and_then(|mounts| {
             let there = visible(&mounts, &path)?;
-            Some((there.device, there.source.to_string_lossy().into_owned()))
+            let source = there.source.to_string_lossy().into_owned();
+            Some((place.is_ours(there), source))
         });
         let note = match there {
-            Some((device, _)) if Some(device) == ours => None,
-            Some((_, source)) => {
+            Some((true, _)) => None,
+            Some((false, source)) => {
                 problems.push(format!("{source} is mounted at {shown}: unmount it"));
                 None
             }

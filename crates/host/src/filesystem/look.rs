@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct MountCheck {
     /// Full path of the directory.
     pub path: PathBuf,
-    /// Major and minor number of its device; any if not given.
+    /// Major and minor number of the filesystem or its device; any if not given.
     pub device: Option<(u32, u32)>,
     /// It must not have become read-only.
     pub writable: bool,
@@ -44,7 +44,7 @@ impl MountCheck {
         let Some(mounted) = visible(&mounts, &path) else {
             return Detected::NotRunning(format!("nothing is mounted at {shown}"));
         };
-        if self.device.is_some_and(|device| device != mounted.device) {
+        if self.device.is_some_and(|device| !mounted.is_of(device)) {
             return Detected::NotRunning(format!(
                 "{} is mounted at {shown} instead",
                 mounted.source.to_string_lossy()

@@ -21,7 +21,7 @@ pub use child::{MountError, UnmountError, mount, unmount};
 pub use look::{MountCheck, entries};
 pub use options::{Options, OptionsError};
 pub use probe::{Content, ProbeError, probe};
-pub use table::{Mounted, fstab, mounts, parse_device, resolved, visible};
+pub use table::{Mounted, block_device, fstab, mounts, parse_device, resolved, visible};
 pub use users::{ProcessUser, Users, users, users_of_directory};
 
 use std::sync::atomic::{AtomicUsize, Ordering};

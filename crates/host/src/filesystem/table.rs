@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// A line of `/proc/PID/mountinfo`, proc(5).
@@ -11,7 +12,8 @@ pub struct Mounted {
     pub id: u64,
     /// The mount it is on; its own id, or one that is not listed, at the root.
     pub parent: u64,
-    /// Major and minor number of the filesystem's device.
+    /// Major and minor number of the filesystem: those of its block device, or, where it may have
+    /// several (btrfs), its own.
     pub device: (u32, u32),
     /// Which directory of the filesystem is mounted.
     pub root: PathBuf,
@@ -24,6 +26,16 @@ pub struct Mounted {
 }
 
 impl Mounted {
+    /// Is it the filesystem with this number, or on the block device with this number?
+    #[must_use]
+    pub fn is_of(&self, device: (u32, u32)) -> bool {
+        // Numbers of their own have major number 0. Only device files are asked, which answer at once.
+        self.device == device
+            || (self.device.0 == 0
+                && self.source.as_bytes().starts_with(b"/dev/")
+                && block_device(Path::new(&self.source)) == Some(device))
+    }
+
     /// Cannot be written to: mounted so, or made so by the filesystem after an error.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
@@ -100,6 +112,15 @@ fn parse_line(line: &[u8]) -> Option<Mounted> {
         source: unescape(fields.next()?),
         super_options: String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned(),
     })
+}
+
+/// Major and minor number of a block device by its path, symbolic links followed.
+#[must_use]
+pub fn block_device(path: &Path) -> Option<(u32, u32)> {
+    let data = std::fs::metadata(path).ok()?;
+    let number = data.rdev();
+    let is_block = data.file_type().is_block_device();
+    is_block.then(|| (rustix::fs::major(number), rustix::fs::minor(number)))
 }
 
 /// `8:1` as major and minor number.

@@ -156,6 +156,66 @@ fn a_blank_device_gets_its_filesystem_once_and_is_mounted_and_unmounted() {
 }
 
 #[test]
+fn filesystems_with_a_device_number_of_their_own_are_known_again() {
+    in_namespace(|| {
+        for filesystem in ["xfs", "btrfs"] {
+            let there =
+                format!("command -v mkfs.{filesystem} && grep -w {filesystem} /proc/filesystems");
+            if !Command::new("sh")
+                .args(["-c", &there])
+                .output()
+                .unwrap()
+                .status
+                .success()
+            {
+                eprintln!(
+                    "skipped: {filesystem} is not on this machine (scripts/setup installs it)"
+                );
+                continue;
+            }
+            let mut stage = Stage::new(Mount {
+                filesystem: filesystem.into(),
+                ..spec()
+            });
+            stage.disk = Disk::new(&stage.bench.path("larger"), 320);
+            stage.open_mirror();
+            assert_eq!(stage.start(), Ok(()));
+            assert_eq!(stage.look(), (true, String::new()), "{filesystem}");
+            assert_eq!(stage.start(), Ok(()), "it runs already");
+            stage.bench.end_daemon();
+            stage.bench.start_daemon();
+            stage.bench.configure();
+            assert_eq!(stage.bench.executor().adopt(&stage.bench.cluster).len(), 1);
+            let user = User::of(&stage.path(), "exec sleep 1000");
+            let error = stage.stop().unwrap_err();
+            assert!(
+                error.contains(&format!("(process {}", user.0.id())),
+                "{error}"
+            );
+            drop(user);
+            assert_eq!(stage.stop(), Ok(()));
+            assert!(!stage.is_mounted());
+            assert_eq!(stage.start(), Ok(()));
+            let _user = User::of(&stage.path(), "exec sleep 1000");
+            assert_eq!(stage.bench.act("files", Work::Kill), Ok(()));
+            assert!(!stage.is_mounted());
+            let elsewhere = stage.bench.path("elsewhere");
+            fs::create_dir(&elsewhere).unwrap();
+            sh(&format!(
+                "mount {} {}",
+                stage.disk.device,
+                elsewhere.display()
+            ));
+            let error = stage.start().unwrap_err();
+            assert!(
+                error.contains("elsewhere already: unmount it there"),
+                "{error}"
+            );
+        }
+    });
+}
+
+#[test]
 fn services_of_the_group_see_what_is_mounted() {
     in_namespace(|| {
         let mut stage = Stage::new(spec());
