@@ -169,7 +169,7 @@ fn filesystems_with_a_device_number_of_their_own_are_known_again() {
                 .success()
             {
                 eprintln!(
-                    "skipped: {filesystem} is not on this machine (scripts/setup installs it)"
+                    "skipped: {filesystem} is not on this machine (scripts/setup tests installs it)"
                 );
                 continue;
             }

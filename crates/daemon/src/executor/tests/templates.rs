@@ -128,43 +128,58 @@ impl Database {
 fn installed(program: &str) -> bool {
     let there = Path::new(program).exists();
     if !there {
-        eprintln!("skipped: {program} is not installed (scripts/setup installs it)");
+        eprintln!("skipped: {program} is not installed (scripts/setup tests installs it)");
     }
     there
 }
 
-const PSQL: &str = "/usr/lib/postgresql/15/bin/psql";
-
-fn psql(query: &str) -> String {
-    sh(&format!(
-        "cd /; runuser -u postgres -- {PSQL} -h /run/postgresql -d postgres -Atqc \"{query}\""
-    ))
+/// The newest PostgreSQL of this machine's packages.
+fn postgresql() -> Option<String> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let versions = versions.flatten().filter_map(|entry| {
+        let version = entry.file_name().into_string().ok()?;
+        let server = entry.path().join("bin/postgres");
+        server
+            .exists()
+            .then_some((version.parse::<u32>().ok()?, version))
+    });
+    versions.max().map(|(_, version)| version)
 }
 
 #[test]
 fn postgresql_is_made_asked_killed_and_recovers() {
-    if !installed(PSQL) {
+    let Some(version) = postgresql() else {
+        eprintln!("skipped: PostgreSQL is not installed (scripts/setup tests installs it)");
         return;
-    }
-    in_namespaces(|| {
-        let mut database = Database::of("postgresql", &[("allow", "all")]);
+    };
+    in_namespaces(move || {
+        let client = format!("/usr/lib/postgresql/{version}/bin/psql");
+        let psql = |query: &str| {
+            sh(&format!(
+                "cd /; runuser -u postgres -- {client} -h /run/postgresql -d postgres -Atqc \"{query}\""
+            ))
+        };
+        let values = [("allow", "all"), ("version", &version)];
+        let mut database = Database::of("postgresql", &values);
         database.start();
         database.wait_running("prepare");
         database.wait_running("server");
         psql("create table t (n int); insert into t values (1), (2)");
         psql("create role app login password 'secret'; grant all on t to app");
         let remote = format!(
-            "PGPASSWORD=secret {PSQL} -h 10.9.0.50 -U app -d postgres -Atqc 'select sum(n) from t'"
+            "PGPASSWORD=secret {client} -h 10.9.0.50 -U app -d postgres -Atqc 'select sum(n) from t'"
         );
         assert_eq!(sh(&remote), "3", "a client over the address");
 
         // A client that stays connected does not hold the stop up.
-        let mut client = Command::new("runuser")
+        let mut session = Command::new("runuser")
             .args([
                 "-u",
                 "postgres",
                 "--",
-                PSQL,
+                &client,
                 "-h",
                 "/run/postgresql",
                 "-d",
@@ -179,7 +194,7 @@ fn postgresql_is_made_asked_killed_and_recovers() {
             (psql(asked) == "1").then_some(())
         });
         database.stop();
-        let _ = client.wait();
+        let _ = session.wait();
         assert!(
             database.log().contains("database system is shut down"),
             "{}",
