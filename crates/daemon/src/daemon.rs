@@ -336,6 +336,8 @@ impl Daemon {
         if let (Some(recording), Some(input)) = (&mut self.recording, heard) {
             recording.add(at, &input, &actions);
         }
+        // What is to be started must be known to those who start it.
+        self.take_configuration();
         self.act(actions);
         self.follow_document();
     }
@@ -408,7 +410,19 @@ impl Daemon {
         }
     }
 
-    /// Brings everything around the node in line with the document it keeps.
+    /// Brings what does the work on resources in line with the configuration.
+    fn take_configuration(&mut self) {
+        let Some(document) = self.node.document().cloned() else {
+            return;
+        };
+        if document.revision != self.revision {
+            self.revision = document.revision;
+            self.keep_revision(&document);
+            self.executor.configure(&document.config);
+        }
+    }
+
+    /// Brings everything else around the node in line with the document it keeps.
     fn follow_document(&mut self) {
         let Some(document) = self.node.document().cloned() else {
             return;
@@ -417,11 +431,6 @@ impl Daemon {
             return;
         }
         self.configured = document.version;
-        if document.revision != self.revision {
-            self.revision = document.revision;
-            self.keep_revision(&document);
-            self.executor.configure(&document.config);
-        }
         self.connect(&document);
         self.set_up_guard(&document);
         self.set_up_mirrors(&document);
