@@ -336,7 +336,8 @@ impl Mirrors {
 }
 
 /// Where the block device of an open mirror is found.
-pub(crate) fn device(run: &Path, key: &Key) -> PathBuf {
+#[must_use]
+pub fn device(run: &Path, key: &Key) -> PathBuf {
     run.join("devices").join(&key.0.0).join(&key.1.0)
 }
 

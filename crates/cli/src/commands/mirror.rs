@@ -1,5 +1,6 @@
 //! `hotpair mirror`: volumes that two nodes keep the same.
 
+mod directory;
 mod edit;
 mod show;
 
@@ -40,6 +41,8 @@ pub enum MirrorCommand {
     Snapshot(SnapshotCommand),
     #[command(subcommand)]
     SplitBrain(SplitBrainCommand),
+    #[command(subcommand)]
+    Directory(directory::DirectoryCommand),
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +178,7 @@ pub fn run(session: &Session, command: MirrorCommand) -> Outcome {
         MirrorCommand::Pause(args) => everywhere(session, &args, &MirrorWork::Pause),
         MirrorCommand::Resume(args) => everywhere(session, &args, &MirrorWork::Resume),
         MirrorCommand::Rate(args) => rate(session, args),
+        MirrorCommand::Directory(command) => directory::run(session, command),
         MirrorCommand::Snapshot(command) => snapshot(session, command),
         MirrorCommand::SplitBrain(SplitBrainCommand::Show { mirror }) => {
             show::split_brain(session, &mirror)

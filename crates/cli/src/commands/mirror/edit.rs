@@ -13,9 +13,14 @@ use hotpair_core::config::{
     OnSplitBrain, Resource, ResourceKind,
 };
 use hotpair_core::ids::{GroupId, MemberId, ResourceId};
+use hotpair_core::request::Request;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+/// A group that is being stopped may take so long.
+const FORGET_LIMIT: Duration = Duration::from_secs(60);
+const FORGET_GAP: Duration = Duration::from_millis(200);
 /// First TCP port of replication; each mirror has its own.
 const FIRST_PORT: u16 = 14_400;
 const ASYNCHRONOUS_LAG: Duration = Duration::from_secs(10);
@@ -44,8 +49,12 @@ pub struct CreateArgs {
     /// Mount its filesystem here on the active node.
     #[arg(long, value_name = "PATH")]
     mount: Option<String>,
+    /// Move this directory of this node, with all that is in it, onto the mirror, and mount that in its
+    /// place. The old directory is kept beside it until `mirror directory confirm`.
+    #[arg(long, value_name = "PATH", conflicts_with = "mount")]
+    directory: Option<PathBuf>,
     /// Made if the volume is empty.
-    #[arg(long, default_value = "ext4", requires = "mount")]
+    #[arg(long, default_value = "ext4")]
     filesystem: String,
     /// Return at once instead of showing the first synchronisation.
     #[arg(long)]
@@ -96,13 +105,42 @@ fn place(text: &str) -> Result<(String, String), String> {
     Ok((node.to_owned(), path.to_owned()))
 }
 
+impl CreateArgs {
+    /// Group and mirror.
+    pub(super) fn parts(&self) -> Result<(&str, &str), Failure> {
+        self.mirror.split_once('/').ok_or_else(|| {
+            Failure::refused(format!("`{}` names no group", self.mirror))
+                .hint("write GROUP/MIRROR, such as db/data")
+        })
+    }
+
+    pub(super) fn filesystem(&self) -> &str {
+        &self.filesystem
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn first_node(&self) -> &str {
+        self.source.as_deref().unwrap_or(&self.places[0].0)
+    }
+
+    pub(super) fn dry_run(&self) -> bool {
+        self.change.dry_run
+    }
+}
+
 pub fn create(session: &Session, args: &CreateArgs) -> Outcome {
+    if let Some(directory) = &args.directory {
+        return super::directory::create(session, args, directory);
+    }
     let mut cluster = present(session)?.0;
-    let (group, name) = args.mirror.split_once('/').ok_or_else(|| {
-        Failure::refused(format!("`{}` names no group", args.mirror))
-            .hint("write GROUP/MIRROR, such as db/data")
-    })?;
-    add(&mut cluster, args, group, name)?;
+    let (group, name) = args.parts()?;
+    add_mirror(&mut cluster, args, group, name)?;
+    if let Some(path) = &args.mount {
+        insert_mount(&mut cluster, group, name, path, &args.filesystem, true)?;
+    }
     let applied = apply_text(
         session,
         "configuration",
@@ -115,24 +153,27 @@ pub fn create(session: &Session, args: &CreateArgs) -> Outcome {
     show::wait(session, &args.mirror)
 }
 
-fn add(cluster: &mut Cluster, args: &CreateArgs, group: &str, name: &str) -> Result<(), Failure> {
+/// Changes the configuration in force.
+pub(super) fn apply(
+    session: &Session,
+    change: impl FnOnce(&mut Cluster) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut cluster = present(session)?.0;
+    change(&mut cluster)?;
+    let text = hotpair_config::show(&cluster);
+    apply_text(session, "configuration", &text, false).map(|_| ())
+}
+
+/// The mirror as described, in its group.
+pub(super) fn add_mirror(
+    cluster: &mut Cluster,
+    args: &CreateArgs,
+    group: &str,
+    name: &str,
+) -> Result<(), Failure> {
     let copies = copies(cluster, args)?;
-    let source = match &args.source {
-        Some(node) => member(cluster, node)?,
-        None => member(cluster, &args.places[0].0)?,
-    };
+    let source = member(cluster, args.first_node())?;
     let port = free_port(cluster);
-    let known = cluster.groups.keys().map(ToString::to_string);
-    let known = known.collect::<Vec<_>>().join(", ");
-    let Some(config) = cluster.groups.get_mut(&GroupId::from(group)) else {
-        return Err(
-            Failure::refused(format!("there is no group `{group}`")).hint(if known.is_empty() {
-                "add one to the configuration first, or use `hotpair template`".to_owned()
-            } else {
-                format!("groups: {known}")
-            }),
-        );
-    };
     let mirror = Mirror {
         size: args.size,
         mode: match args.mode {
@@ -152,25 +193,95 @@ fn add(cluster: &mut Cluster, args: &CreateArgs, group: &str, name: &str) -> Res
         export: Export::default(),
         source,
     };
-    insert(config, name, ResourceKind::Mirror(mirror), &[])?;
-    if let Some(path) = &args.mount {
-        let mount = Mount {
-            mirror: ResourceId::from(name),
-            path: path.clone(),
-            filesystem: args.filesystem.clone(),
-            options: Vec::new(),
-            check: FilesystemCheck::default(),
-            make: true,
-            kill_users: true,
-        };
-        insert(
-            config,
-            &format!("{name}-fs"),
-            ResourceKind::Mount(mount),
-            &[name],
-        )?;
+    let group = group_of(cluster, group)?;
+    insert(group, name, ResourceKind::Mirror(mirror), &[])
+}
+
+/// The mount of a directory that was moved onto the mirror; there already after a move that was
+/// interrupted late.
+pub(super) fn add_mount(
+    cluster: &mut Cluster,
+    group: &str,
+    name: &str,
+    directory: &Path,
+    filesystem: &str,
+) -> Result<(), Failure> {
+    if mounts(group_of(cluster, group)?, name).next().is_some() {
+        return Ok(());
     }
-    Ok(())
+    let path = directory.display().to_string();
+    insert_mount(cluster, group, name, &path, filesystem, false)
+}
+
+fn insert_mount(
+    cluster: &mut Cluster,
+    group: &str,
+    name: &str,
+    path: &str,
+    filesystem: &str,
+    make: bool,
+) -> Result<(), Failure> {
+    let mount = Mount {
+        mirror: ResourceId::from(name),
+        path: path.to_owned(),
+        filesystem: filesystem.to_owned(),
+        options: Vec::new(),
+        check: FilesystemCheck::default(),
+        make,
+        kill_users: true,
+    };
+    let group = group_of(cluster, group)?;
+    let own = format!("{name}-fs");
+    insert(group, &own, ResourceKind::Mount(mount), &[name])
+}
+
+fn group_of<'a>(cluster: &'a mut Cluster, group: &str) -> Result<&'a mut Group, Failure> {
+    let known: Vec<String> = cluster.groups.keys().map(ToString::to_string).collect();
+    cluster
+        .groups
+        .get_mut(&GroupId::from(group))
+        .ok_or_else(|| {
+            Failure::refused(format!("there is no group `{group}`")).hint(if known.is_empty() {
+                "add one to the configuration first, or use `hotpair template`".to_owned()
+            } else {
+                format!("groups: {}", known.join(", "))
+            })
+        })
+}
+
+/// Mounts of a mirror.
+fn mounts<'a>(group: &'a Group, mirror: &'a str) -> impl Iterator<Item = &'a ResourceId> {
+    let of = move |resource: &Resource| matches!(&resource.kind, ResourceKind::Mount(mount) if mount.mirror.0 == mirror);
+    (group.resources.iter())
+        .filter(move |(_, resource)| of(resource))
+        .map(|(id, _)| id)
+}
+
+/// Is there a mount of the mirror in the configuration?
+pub(super) fn has_mount(session: &Session, group: &str, name: &str) -> Result<bool, Failure> {
+    let cluster = present(session)?.0;
+    let group = cluster.groups.get(&GroupId::from(group));
+    Ok(group.is_some_and(|group| mounts(group, name).next().is_some()))
+}
+
+/// Takes a mirror that was just made, in a group that did not run before, out again.
+pub(super) fn forget(session: &Session, group: &GroupId, name: &ResourceId) -> Result<(), Failure> {
+    let stop = Request::GroupStop {
+        group: group.clone(),
+    };
+    session.operate(stop, false)?;
+    let begun = Instant::now();
+    loop {
+        let removed = apply(session, |cluster| {
+            let group = group_of(cluster, &group.0)?;
+            group.resources.remove(name);
+            Ok(())
+        });
+        if removed.is_ok() || begun.elapsed() >= FORGET_LIMIT {
+            return removed;
+        }
+        std::thread::sleep(FORGET_GAP);
+    }
 }
 
 fn copies(cluster: &Cluster, args: &CreateArgs) -> Result<BTreeMap<MemberId, CopyPlace>, Failure> {
@@ -273,15 +384,8 @@ pub fn remove(session: &Session, args: &RemoveArgs) -> Outcome {
     }
     edit(session, args.change, &view.group, |group| {
         let name = ResourceId(view.name.clone());
-        group.resources.remove(&name);
-        let mounts = |resource: &Resource| matches!(&resource.kind, ResourceKind::Mount(mount) if mount.mirror == name);
-        let gone: Vec<ResourceId> = group
-            .resources
-            .iter()
-            .filter(|(_, resource)| mounts(resource))
-            .map(|(id, _)| id.clone())
-            .chain([name.clone()])
-            .collect();
+        let mut gone: Vec<ResourceId> = mounts(group, &view.name).cloned().collect();
+        gone.push(name);
         group.resources.retain(|id, _| !gone.contains(id));
         for resource in group.resources.values_mut() {
             resource.requires.retain(|id| !gone.contains(id));
