@@ -397,7 +397,8 @@ fn described(bed: &Bed, host: &str, run: u32) -> Result<String> {
     Ok(changed)
 }
 
-fn sample(report: &ProbeReport, injected: u64, healed: u64) -> Result<Sample> {
+/// Reads a probe's report: the outage of the fault, and that of its healing.
+pub(super) fn sample(report: &ProbeReport, injected: u64, healed: u64) -> Result<Sample> {
     if report.answers == 0 {
         bail!("nobody answered before the fault");
     }
