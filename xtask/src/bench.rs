@@ -3,6 +3,7 @@
 mod bed;
 mod guests;
 mod idle;
+mod peers;
 mod row;
 mod soak;
 mod table;
@@ -13,6 +14,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use guests::GuestBed;
 use hotpair_guest::Parts;
 use hotpair_lab::{Profile, Program};
+use peers::Peer;
 use row::{ROWS, Row, Sample};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -52,6 +54,10 @@ struct Failover {
     /// Only these rows, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     rows: Vec<String>,
+    /// Compare with other software in the rows that all have, separated by commas; once before:
+    /// scripts/setup-peers.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "rows")]
+    peer: Vec<Peer>,
 }
 
 #[derive(Args)]
@@ -126,11 +132,24 @@ impl Failover {
                 report.rows.push(figures);
             }
         }
+        for variant in self.peer.iter().flat_map(|peer| peer.variants()) {
+            println!("\n{}", variant.stated);
+            report
+                .peers
+                .extend(peers::measure(program, variant, self.runs));
+        }
+        if !self.peer.is_empty() {
+            println!("{}", peers::table(&report.rows, &report.peers));
+        }
         report.machine = machine.end();
         Ok(report)
     }
 
     fn chosen(&self) -> Result<Vec<&'static Row>> {
+        if !self.peer.is_empty() {
+            let shared = ROWS.iter().filter(|row| peers::ROWS.contains(&row.name));
+            return Ok(shared.collect());
+        }
         if self.rows.is_empty() {
             let guests = Parts::find();
             if let Err(error) = &guests {

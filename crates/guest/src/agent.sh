@@ -15,7 +15,7 @@ work() {
     setsid /bin/sh -c 'echo $$ >"$0.pid"; exec timeout -s KILL "$1" /bin/sh "$0"' "$1" "$2" >"$1.out" 2>"$1.err" </dev/null
     code=$?
     # The shell that was waited for is the leader of its own process group.
-    [ $code = 137 ] && kill -KILL -- "-$(cat "$1.pid")" 2>/dev/null
+    [ $code = 137 ] && kill -KILL "-$(cat "$1.pid")" 2>/dev/null
     say "$1 $code $(head -c 4194304 "$1.out" | base64 -w0) $(head -c 4194304 "$1.err" | base64 -w0)"
     rm -f "$1" "$1".*
 }

@@ -13,11 +13,15 @@
 #![forbid(unsafe_code)]
 
 mod console;
+pub mod drbd;
 mod error;
+pub mod fio;
+pub mod flakey;
 mod guest;
 mod initramfs;
 mod kernel_modules;
 mod monitor;
+mod pair;
 mod parts;
 mod place;
 mod scratch;
@@ -25,5 +29,6 @@ mod scratch;
 pub use console::Output;
 pub use error::{GuestError, Result};
 pub use guest::{Disk, File, Guest, Spec};
+pub use pair::{Pair, PairSpec};
 pub use parts::Parts;
 pub use place::{Nic, Place, Wire, plug_into_lab};

@@ -52,8 +52,8 @@ impl Parts {
         let found = if name.is_absolute() {
             Some(name.to_owned())
         } else {
-            let unpacked =
-                ["usr/sbin", "usr/bin", "sbin", "bin"].map(|d| self.root().join(d).join(name));
+            let unpacked = ["usr/sbin", "usr/bin", "sbin", "bin", "lib/drbd"]
+                .map(|d| self.root().join(d).join(name));
             let unpacked = unpacked.into_iter().find(|path| path.is_file());
             on_path(&name.to_string_lossy()).or(unpacked)
         };

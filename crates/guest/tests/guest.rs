@@ -1,7 +1,10 @@
 //! Guests as other tests use them: real kernels, emulated. Needs root and what `scripts/setup-guests`
 //! fetches; says so and passes without it.
 
-use hotpair_guest::{Disk, Guest, GuestError, Parts, Place, Spec, Wire, plug_into_lab};
+use hotpair_guest::flakey::{Behaviour, Flakey};
+use hotpair_guest::{
+    Disk, Guest, GuestError, Pair, PairSpec, Parts, Place, Spec, Wire, drbd, fio, plug_into_lab,
+};
 use hotpair_lab::{Fault, Lab, Plan, Program, Shape};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -169,6 +172,7 @@ fn nothing_is_left_when_the_owner_is_killed() {
     }
     let mut owner = Command::new(env!("CARGO_BIN_EXE_hotpair-guest"))
         .args([
+            "run",
             "--name",
             "t-orphan",
             "--disk",
@@ -286,4 +290,73 @@ fn guest_on_a_lab_host_is_in_its_network_and_loses_power_with_it() {
     });
     lab.down().expect("the lab ends");
     assert!(tried.is_ok());
+}
+
+#[test]
+fn flakey_disk_fails_on_command_and_recovers() {
+    if !is_set_up() {
+        return;
+    }
+    let guest = boot(Spec {
+        modules: vec!["dm-flakey".into()],
+        programs: vec!["dmsetup".into()],
+        disks: vec![Disk::Scratch(1 << 20)],
+        ..named("t-flakey")
+    });
+    let disk = Flakey::set_up(&guest, "bad", "/dev/vda").expect("a disk");
+    let write = |word: &str| {
+        let script = format!(
+            "printf '%-512s' {word} | dd of={} bs=512 conv=fsync,notrunc",
+            disk.device()
+        );
+        guest.run(&script, LIMIT)
+    };
+    let read = || {
+        guest.run(
+            &format!("dd if={} bs=512 count=1 iflag=direct", disk.device()),
+            LIMIT,
+        )
+    };
+    write("first").expect("it works well at first");
+    disk.behave(&guest, Behaviour::Error)
+        .expect("it fails from now on");
+    write("lost").expect_err("no write");
+    read().expect_err("no read");
+    disk.behave(&guest, Behaviour::ErrorWrites)
+        .expect("only writes fail");
+    write("lost").expect_err("no write");
+    assert_eq!(read().expect("it reads"), "first");
+    disk.behave(&guest, Behaviour::DropWrites)
+        .expect("writes are forgotten");
+    write("lost").expect("it says that it wrote");
+    disk.behave(&guest, Behaviour::Well).expect("it recovers");
+    guest
+        .run("echo 3 >/proc/sys/vm/drop_caches", LIMIT)
+        .expect("nothing is remembered");
+    assert_eq!(read().expect("it reads"), "first");
+    write("second").expect("it writes again");
+    assert_eq!(read().expect("it reads"), "second");
+    disk.remove(&guest).expect("it goes away");
+}
+
+#[test]
+fn drbd_mirrors_between_two_guests() {
+    if !is_set_up() {
+        return;
+    }
+    let pair = Pair::boot(&PairSpec {
+        name: "t-drbd".into(),
+        disk_bytes: 32 << 20,
+        ..PairSpec::default()
+    })
+    .expect("both boot");
+    drbd::set_up(&pair).expect("the mirror");
+    let write = format!("echo kept | dd of={} conv=fsync", drbd::DEVICE);
+    pair.guests[0].run(&write, LIMIT).expect("it writes");
+    let load = fio::LOADS[0];
+    let figures = fio::run(&pair.guests[0], "/dev/drbd0 --offset=1M", load, 1).expect("figures");
+    assert!(figures.iops > 0.0);
+    drbd::take_down(&pair).expect("it ends");
+    let kept = pair.guests[1].run("head -n 1 /dev/vda", LIMIT);
+    assert_eq!(kept.expect("the other disk has it"), "kept");
 }

@@ -31,7 +31,7 @@ enum Happens {
     MutualCutPeers,
     SurvivorDaemonKill,
     ChangeThenPowerCut,
-    /// Both nodes are guests with kernels of their own.
+    /// The active node is a guest with a kernel of its own.
     Guests(Trouble),
 }
 
@@ -74,7 +74,7 @@ const fn row(
     }
 }
 
-/// A row whose nodes are guests; `double_ms` as in [`Row`].
+/// A row whose active node is a guest; `double_ms` as in [`Row`].
 const fn guests(
     name: &'static str,
     title: &'static str,
@@ -215,7 +215,7 @@ pub const ROWS: &[Row] = &[
     ),
     guests(
         "guest-rtnl-hold",
-        "QEMU guest: daemon frozen, its rtnl lock held for 2 s",
+        "QEMU guest: daemon frozen, its own rtnl lock busy for 3 s",
         LEASES,
         [0, 0],
         Trouble::RtnlHold,
@@ -233,7 +233,7 @@ impl Row {
         self.double_ms[usize::from(profile == Profile::Fast)]
     }
 
-    /// What happens, if the nodes are guests.
+    /// What happens, if the active node is a guest.
     pub fn guests(&self) -> Option<Trouble> {
         match self.happens {
             Happens::Guests(trouble) => Some(trouble),
@@ -241,7 +241,7 @@ impl Row {
         }
     }
 
-    /// One run on guests.
+    /// One run with a guest.
     pub fn run_on_guests(bed: &GuestBed, trouble: Trouble, run: u32) -> Result<Sample> {
         let seen = bed.run_trouble(trouble, run)?;
         let watched = sample(&seen.report, seen.injected_us, seen.healed_us)?;
@@ -397,7 +397,8 @@ fn described(bed: &Bed, host: &str, run: u32) -> Result<String> {
     Ok(changed)
 }
 
-fn sample(report: &ProbeReport, injected: u64, healed: u64) -> Result<Sample> {
+/// Reads a probe's report: the outage of the fault, and that of its healing.
+pub(super) fn sample(report: &ProbeReport, injected: u64, healed: u64) -> Result<Sample> {
     if report.answers == 0 {
         bail!("nobody answered before the fault");
     }

@@ -1,6 +1,7 @@
 //! Figures and how they are printed.
 
 use super::idle::Cost;
+use super::peers::PeerFigures;
 use super::row::{Row, Sample};
 use super::soak::Soaked;
 use hotpair_lab::Profile;
@@ -16,6 +17,8 @@ const NOISE_MS: f64 = 50.0;
 pub struct Report {
     pub machine: Seen,
     pub rows: Vec<Figures>,
+    /// Other software in the same rows, for comparison.
+    pub peers: Vec<PeerFigures>,
     pub idle: Vec<Cost>,
     pub soaks: Vec<Soaked>,
 }
@@ -76,6 +79,24 @@ impl Figures {
             median(&outages).is_some_and(|median| median <= self.target_ms)
         };
         unanimous && reached && self.failed.is_empty()
+    }
+}
+
+/// Least, middle and most of some figures.
+pub struct Spread(f64, f64, f64);
+
+impl Spread {
+    /// Nothing of nothing.
+    pub fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut all: Vec<_> = figures.collect();
+        all.sort_by(f64::total_cmp);
+        Some(Self(*all.first()?, median(&all)?, *all.last()?))
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} / {:.0} / {:.0}", self.0, self.1, self.2)
     }
 }
 

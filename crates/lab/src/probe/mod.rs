@@ -65,11 +65,21 @@ impl Default for ProbeOptions {
 pub struct ProbeHandle {
     options: ProbeOptions,
     start_us: u64,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     sender: JoinHandle<Vec<u64>>,
     requests: JoinHandle<Vec<client::Answer>>,
     frames: JoinHandle<Vec<referee::Sighting>>,
     holders: JoinHandle<referee::Held>,
+}
+
+/// Tells the observers to stop, also when a probe is given up without an answer.
+#[derive(Debug, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// After the last request, answers are awaited for so long.
@@ -88,7 +98,7 @@ pub fn start(paths: &Paths, status: &Status, options: &ProbeOptions) -> Result<P
             problem: "has no power: heal the lab first".to_owned(),
         })?;
     let namespace = Netns::of_process(pid)?;
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Stop::default();
     let (address, port) = (options.address, options.port);
     let requests = namespace.within(move || Requests::open(address, port))?;
     let frames = namespace.within(move || Frames::open(address))?;
@@ -98,7 +108,7 @@ pub fn start(paths: &Paths, status: &Status, options: &ProbeOptions) -> Result<P
         requests.sender()?,
         options.interval.max(Duration::from_micros(100)),
     );
-    let flag = || Arc::clone(&stop);
+    let flag = || Arc::clone(&stop.0);
     let (a, b, c, d) = (flag(), flag(), flag(), flag());
     let holder_interval = options.holder_interval;
     Ok(ProbeHandle {
@@ -131,7 +141,7 @@ impl ProbeHandle {
     pub fn finish(self) -> Result<ProbeReport> {
         let panicked = || LabError::Keeper("a thread of the probe panicked".to_owned());
         let end_us = now_us();
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.stop);
         let sent_us = self.sender.join().map_err(|_| panicked())?;
         let answers = self.requests.join().map_err(|_| panicked())?;
         let sightings = self.frames.join().map_err(|_| panicked())?;
