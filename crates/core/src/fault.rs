@@ -58,11 +58,13 @@ pub enum Fault {
     StaleStopMoves,
     /// One vote of two is taken for a majority.
     HalfIsMajority,
+    /// A joint change counts as confirmed by what was confirmed before it began.
+    ClearedBeforeJoint,
 }
 
 impl Fault {
     /// Every fault, in order.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::StartWithoutCheck,
         Self::NoSilenceAfterHostRestart,
         Self::LeaseFromReceipt,
@@ -89,6 +91,7 @@ impl Fault {
         Self::AskWithoutAnswers,
         Self::StaleStopMoves,
         Self::HalfIsMajority,
+        Self::ClearedBeforeJoint,
     ];
 }
 
