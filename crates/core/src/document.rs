@@ -179,11 +179,12 @@ impl Voters {
     /// Every member with a vote in either set.
     #[must_use]
     pub fn all(&self) -> BTreeSet<MemberId> {
-        self.now
-            .iter()
-            .chain(self.next.iter().flatten())
-            .copied()
-            .collect()
+        self.iter().collect()
+    }
+
+    /// The same; who has a vote in both sets comes twice.
+    pub fn iter(&self) -> impl Iterator<Item = MemberId> {
+        self.now.iter().chain(self.next.iter().flatten()).copied()
     }
 
     #[must_use]

@@ -58,6 +58,8 @@ pub enum Fault {
     StaleStopMoves,
     /// One vote of two is taken for a majority.
     HalfIsMajority,
+    /// A joint change counts as confirmed by what was confirmed before it began.
+    ClearedBeforeJoint,
     /// A mirror's report about an earlier state of its data changes the document.
     StaleMirrorReport,
     /// A copy with writes of its own is taken for an outdated one.
@@ -72,7 +74,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, in order.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::StartWithoutCheck,
         Self::NoSilenceAfterHostRestart,
         Self::LeaseFromReceipt,
@@ -99,6 +101,7 @@ impl Fault {
         Self::AskWithoutAnswers,
         Self::StaleStopMoves,
         Self::HalfIsMajority,
+        Self::ClearedBeforeJoint,
     ];
 }
 

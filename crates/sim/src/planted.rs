@@ -124,7 +124,7 @@ fn ungated(rng: &mut Rng) -> Setting {
 }
 
 /// Every planted fault with its schedule and the number of seeds that must be enough to catch it.
-pub const CASES: [Case; 26] = [
+pub const CASES: [Case; 27] = [
     case(Fault::StartWithoutCheck, 10, pair, leases::isolated_holder),
     case(
         Fault::NoSilenceAfterHostRestart,
@@ -224,6 +224,12 @@ pub const CASES: [Case; 26] = [
     case(Fault::AskWithoutAnswers, 10, pair, leases::deaf_holder),
     case(Fault::StaleStopMoves, 10, pair, pins::stale_report),
     case(Fault::HalfIsMajority, 10, four, leases::half_of_the_voters),
+    case(
+        Fault::ClearedBeforeJoint,
+        10,
+        pair,
+        documents::lease_of_the_old_voters,
+    ),
 ];
 
 /// There is no planted fault of this number.

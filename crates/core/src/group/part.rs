@@ -308,6 +308,27 @@ impl Part {
         self.detail = detail;
     }
 
+    /// Says a fact nothing new? Detectors and verdicts repeat themselves all the time.
+    pub(super) fn knows(&self, fact: &ResourceFact) -> bool {
+        match fact {
+            ResourceFact::Detected {
+                running: true,
+                detail,
+            } => match self.phase {
+                Phase::Confirming { .. } | Phase::Failed { .. } => false,
+                Phase::Stopped => self.seen && self.detail == *detail,
+                _ => true,
+            },
+            ResourceFact::Detected { running: false, .. } => match self.phase {
+                Phase::Running | Phase::Confirming { .. } => false,
+                Phase::Stopped => !self.seen,
+                _ => true,
+            },
+            ResourceFact::Verdict { problems } => self.problems == *problems,
+            ResourceFact::Exited { .. } | ResourceFact::Adopted { .. } => false,
+        }
+    }
+
     /// What a fact changes; `epoch` is the group's present one.
     pub(super) fn fact(&mut self, now: Moment, epoch: Epoch, fact: ResourceFact) {
         match fact {

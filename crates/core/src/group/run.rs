@@ -9,6 +9,7 @@ use crate::ids::{Epoch, GroupId, ResourceId};
 use crate::operate::with_dependents;
 use crate::time::Moment;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// One group on this node.
 ///
@@ -26,6 +27,8 @@ pub struct GroupRun {
     pub(super) given_up: Option<GivenUp>,
     /// Oldest first.
     pub(super) restarts: Vec<Restarted>,
+    /// Names of the parts: `settle` goes through them while it changes parts.
+    names: Arc<[ResourceId]>,
 }
 
 impl GroupRun {
@@ -40,6 +43,7 @@ impl GroupRun {
             parts: Parts::new(),
             given_up: None,
             restarts: Vec::new(),
+            names: Arc::from([]),
         }
     }
 
@@ -57,14 +61,16 @@ impl GroupRun {
             part.expire(now);
         }
         self.decide(now, orders.config.restart);
-        let keys: Vec<ResourceId> = self.parts.keys().cloned().collect();
+        if !self.names.iter().eq(self.parts.keys()) {
+            self.names = self.parts.keys().cloned().collect();
+        }
         let mut actions = Vec::new();
-        for resource in keys {
-            let Some(work) = self.next(now, &resource, orders.config.on_stop_failure) else {
+        for resource in self.names.clone().iter() {
+            let Some(work) = self.next(now, resource, orders.config.on_stop_failure) else {
                 continue;
             };
             let id = ids.take();
-            if let Some(part) = self.parts.get_mut(&resource) {
+            if let Some(part) = self.parts.get_mut(resource) {
                 match work {
                     Work::Start => part.starting(id, orders.epoch),
                     Work::Stop => part.stopping(id),
@@ -75,7 +81,7 @@ impl GroupRun {
             actions.push(ResourceAction {
                 id,
                 group: self.id.clone(),
-                resource,
+                resource: resource.clone(),
                 epoch: orders.epoch,
                 work,
             });
@@ -93,13 +99,21 @@ impl GroupRun {
         }
     }
 
-    /// Something was seen of a resource.
-    pub fn fact(&mut self, now: Moment, resource: &ResourceId, fact: ResourceFact) {
+    /// Something was seen of a resource. False if it was known already: nothing follows from it then.
+    pub fn fact(&mut self, now: Moment, resource: &ResourceId, fact: ResourceFact) -> bool {
+        if self
+            .parts
+            .get(resource)
+            .is_some_and(|part| part.knows(&fact))
+        {
+            return false;
+        }
         if let ResourceFact::Adopted { epoch } = fact {
             self.epoch = self.epoch.max(epoch);
         }
         let part = self.parts.entry(resource.clone()).or_insert_with(Part::new);
         part.fact(now, self.epoch, fact);
+        true
     }
 
     /// The operator has seen to it: what could not be stopped is tried again, and a failure is
@@ -154,7 +168,9 @@ impl GroupRun {
     fn take_config(&mut self, now: Moment, orders: &Orders) {
         let known = &orders.config.resources;
         for id in known.keys() {
-            self.parts.entry(id.clone()).or_insert_with(Part::new);
+            if !self.parts.contains_key(id) {
+                self.parts.insert(id.clone(), Part::new());
+            }
         }
         self.parts
             .retain(|id, part| known.contains_key(id) || !part.is_stopped());
@@ -166,8 +182,11 @@ impl GroupRun {
         for (id, part) in &mut self.parts {
             part.configured = known.contains_key(id);
             if let Some(resource) = known.get(id) {
-                part.requires.clone_from(&resource.requires);
-                part.requires.retain(|id| known.contains_key(id));
+                let requires = resource.requires.iter();
+                let requires = requires.filter(|&id| known.contains_key(id));
+                if !part.requires.iter().eq(requires.clone()) {
+                    part.requires = requires.cloned().collect();
+                }
                 part.look = Look::of(resource);
                 part.define(&resource.kind);
             }

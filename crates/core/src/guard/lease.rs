@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Beats remembered until they are answered; older ones count as lost.
 const REMEMBERED: usize = 64;
 
+/// Voters there can be while they change: five nodes at most in each set, and a witness in each.
+const MOST_VOTERS: usize = 16;
+
 /// What this node knows of its own lease.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Lease {
@@ -117,18 +120,25 @@ impl Lease {
 
     /// How long the lease runs from now; zero: there is none.
     pub fn left(&self, now: Now, voters: &Voters) -> Duration {
-        let left_of = |voter: MemberId| {
-            let grant = self.voters.get(&voter).and_then(|view| view.grant);
-            grant.map_or(Duration::ZERO, |grant| grant.left(now))
-        };
         let before_change = self
             .before_change
             .map_or(Duration::ZERO, |grant| grant.left(now));
-        voters
-            .all()
-            .into_iter()
-            .map(left_of)
-            .filter(|&left| !left.is_zero() && majority(voters, |voter| left_of(voter) >= left))
+        // Asked at every step: counted once for each voter. Who has not answered has granted nothing.
+        let mut granted = [(MemberId(0), Duration::ZERO); MOST_VOTERS];
+        let mut count = 0;
+        for (&voter, view) in &self.voters {
+            let left = view.grant.map_or(Duration::ZERO, |grant| grant.left(now));
+            if !left.is_zero() && voters.contains(voter) && count < MOST_VOTERS {
+                granted[count] = (voter, left);
+                count += 1;
+            }
+        }
+        let granted = &granted[..count];
+        let at_least = |voter, least| granted.iter().any(|&(v, left)| v == voter && left >= least);
+        granted
+            .iter()
+            .filter(|&&(_, least)| majority(voters, |voter| at_least(voter, least)))
+            .map(|&(_, left)| left)
             .fold(before_change, Duration::max)
     }
 

@@ -189,7 +189,7 @@ impl Guard {
     /// Renewals are asked for only by a node that decides and whose lease runs or that is answered:
     /// one that can send but not receive would otherwise keep itself and everybody else down.
     fn asks(&self, now: Now, wanted: &Wanted) -> bool {
-        let alone = wanted.voters.all().iter().all(|&voter| voter == self.id.me);
+        let alone = wanted.voters.iter().all(|voter| voter == self.id.me);
         let heard = alone
             || !self.lease.left(now, &wanted.voters).is_zero()
             || self.lease.answered_within(now, wanted.lease / 2)

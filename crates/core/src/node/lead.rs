@@ -10,7 +10,7 @@ use crate::operate;
 use crate::plan::{Change, MemberView, Presence, View, plan};
 use crate::request::{Outcome, Request};
 use crate::time::{Moment, Now};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,9 +30,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Lead {
     dirty: bool,
     plan_due: Moment,
-    /// Start-check result for the voters: see [`crate::guard::GuardEvent::Cleared`].
-    cleared: Version,
-    cleared_at: Moment,
+    /// The change of voters under way, as this leader knows it.
+    joint: Option<Joint>,
     waiting: VecDeque<Waiting>,
     /// Answered once this version is committed.
     committing: Vec<(Version, Origin, String)>,
@@ -42,6 +41,17 @@ pub(super) struct Lead {
     /// Requests of other members, newest last, with the answers given: they are asked again until
     /// they are answered, and must be carried out once.
     heard: VecDeque<(MemberId, u64, Option<Outcome>)>,
+}
+
+/// A joint change of the voters.
+#[derive(Clone, Debug, Hash)]
+struct Joint {
+    next: BTreeSet<MemberId>,
+    /// A document with both sets; so are all newer ones until the change is finished.
+    since: Version,
+    /// When majorities of both sets first confirmed `since` or a newer one: see
+    /// [`crate::guard::GuardEvent::Cleared`]. From then on no old voter grants under an older one.
+    cleared_at: Option<Moment>,
 }
 
 /// A request on its way to the leader.
@@ -109,21 +119,43 @@ impl Lead {
     pub fn begin(&mut self, now: Moment) {
         self.plan_due = now;
         self.dirty = true;
-        self.cleared = Version::ZERO;
+        self.joint = None;
     }
 
-    /// A majority has confirmed `version`: see [`crate::guard::GuardEvent::Cleared`].
+    /// Notes a joint change when its first document is kept, before any voter can confirm that.
+    pub fn note_joint(&mut self, now: Moment, document: &Document) {
+        match (&document.voters.next, &self.joint) {
+            (None, _) => self.joint = None,
+            (Some(next), Some(joint)) if joint.next == *next => {}
+            (Some(next), _) => {
+                self.joint = Some(Joint {
+                    next: next.clone(),
+                    since: document.version,
+                    cleared_at: planted(Fault::ClearedBeforeJoint).then_some(now),
+                });
+            }
+        }
+    }
+
+    /// A majority has confirmed `version`, of both sets if it is joint.
     pub fn clear(&mut self, now: Moment, version: Version) {
-        if version > self.cleared {
-            self.cleared = version;
-            self.cleared_at = now;
+        if let Some(joint) = &mut self.joint
+            && version >= joint.since
+        {
+            joint.cleared_at.get_or_insert(now);
         }
         self.dirty = true;
     }
 
-    /// Has no lease of the voters before the joint change of `version` been running since `span`?
-    fn cleared_for(&self, now: Moment, version: Version, span: Duration) -> bool {
-        self.cleared >= version && now.since(self.cleared_at) >= span
+    /// When no lease of the voters before the joint change can run any more, the longest being `span`.
+    fn clear_from(&self, span: Duration) -> Option<Moment> {
+        let at = self.joint.as_ref()?.cleared_at?;
+        let margin = if planted(Fault::ClearedBeforeJoint) {
+            Duration::ZERO
+        } else {
+            span
+        };
+        Some(at.plus(margin))
     }
 
     /// Leadership is lost: what was not committed may or may not come to be.
@@ -492,9 +524,12 @@ impl Node {
         // A joint change may be finished only when no lease of the voters before it still runs. From
         // the confirmation on they grant none; but one granted just before is used up by a holder
         // that has changed to the joint voters meanwhile, and no voter after the change knows of it.
-        let longest = self.agreement.longest_lease();
-        let cleared = self.lead.cleared_for(now, document.version, longest)
-            || planted(Fault::FinishVotersUnchecked);
+        let clear_from = self.lead.clear_from(self.agreement.longest_lease());
+        let cleared =
+            clear_from.is_some_and(|from| now >= from) || planted(Fault::FinishVotersUnchecked);
+        if let Some(from) = clear_from.filter(|&from| from > now) {
+            self.lead.plan_due = self.lead.plan_due.min(from);
+        }
         changes.retain(|change| !matches!(change, Change::FinishVoters) || cleared);
         if planted(Fault::SingleStepVoters) {
             single_step(document, &mut changes);

@@ -118,7 +118,9 @@ impl Node {
         let mut actions = Vec::new();
         self.touched |= !matches!(
             input,
-            Input::Tick | Input::Guard(GuardEvent::Heard(_) | GuardEvent::VoterHeard { .. })
+            Input::Tick
+                | Input::Fact { .. }
+                | Input::Guard(GuardEvent::Heard(_) | GuardEvent::VoterHeard { .. })
         );
         self.record(at, input, &mut actions);
         self.settle(at, &mut actions);
@@ -154,12 +156,15 @@ impl Node {
                 group,
                 resource,
                 fact,
-            } => self.groups.fact(now, &group, &resource, fact),
+            } => self.touched |= self.groups.fact(now, &group, &resource, fact),
             Input::Mirror {
                 group,
                 resource,
                 report,
-            } => self.mirrors.reported(group, resource, *report),
+            } => {
+                self.touched = true;
+                self.mirrors.reported(group, resource, *report);
+            }
             Input::Request {
                 id,
                 request,
@@ -296,10 +301,18 @@ impl Node {
         if !self.touched && !due && self.rested_on == rests_on {
             return;
         }
+        if self.agreement.leads()
+            && let Some(document) = self.agreement.kept()
+        {
+            self.lead.note_joint(now, document);
+        }
         self.touched = false;
+        let same = self.rested_on == rests_on;
         self.rested_on = rests_on;
         self.run_groups(now, actions);
-        self.tell_guard(actions);
+        if !(same && self.guard_knows()) {
+            self.tell_guard(actions);
+        }
         self.tell_mirrors(actions);
         self.report(now, actions);
     }
@@ -421,6 +434,14 @@ impl Node {
             self.lead.end(actions);
         }
         self.led = leads;
+    }
+
+    /// Is the rest of what the guard is told, beside what [`RestsOn`] names, as it was told last?
+    fn guard_knows(&self) -> bool {
+        self.told_guard.as_ref().is_some_and(|told| {
+            told.floors == *self.agreement.floors()
+                && told.longest_lease == self.agreement.longest_lease()
+        })
     }
 
     fn tell_guard(&mut self, actions: &mut Vec<Action>) {

@@ -185,18 +185,19 @@ impl Groups {
         }
     }
 
+    /// False if it was known already.
     pub fn fact(
         &mut self,
         now: Moment,
         group: &GroupId,
         resource: &ResourceId,
         fact: ResourceFact,
-    ) {
+    ) -> bool {
         let run = self
             .runs
             .entry(group.clone())
             .or_insert_with(|| GroupRun::new(group.clone()));
-        run.fact(now, resource, bounded_fact(fact));
+        run.fact(now, resource, bounded_fact(fact))
     }
 
     /// The group has failed here and is being stopped, or was.

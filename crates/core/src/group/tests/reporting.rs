@@ -125,3 +125,26 @@ fn repeated_completion_changes_nothing() {
     assert_eq!(rig.settle(), NONE);
     assert_eq!(rig.state(), GroupState::Running);
 }
+
+#[test]
+fn facts_that_are_known_already_are_said_to_be() {
+    let mut rig = Rig::watched().running();
+    let now = rig.now();
+    let detected = |running| ResourceFact::Detected {
+        running,
+        detail: String::new(),
+    };
+    let fine = || ResourceFact::Verdict {
+        problems: Vec::new(),
+    };
+    let bad = || ResourceFact::Verdict {
+        problems: vec!["no carrier".into()],
+    };
+    let app = "app".into();
+    assert!(!rig.run.fact(now, &app, detected(true)));
+    assert!(!rig.run.fact(now, &app, fine()));
+    assert!(rig.run.fact(now, &app, bad()));
+    assert!(!rig.run.fact(now, &app, bad()));
+    assert!(rig.run.fact(now, &app, detected(false)));
+    assert!(rig.run.fact(now, &"other".into(), fine()));
+}
