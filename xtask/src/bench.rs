@@ -1,8 +1,9 @@
-//! `cargo xtask bench`: what a client outside sees when something fails, measured in the lab.
+//! `cargo xtask bench`: what a client outside sees when something fails, measured in the lab; what a mirror costs.
 
 mod bed;
 mod guests;
 mod idle;
+mod mirror;
 mod peers;
 mod row;
 mod soak;
@@ -41,6 +42,8 @@ enum What {
     Idle,
     /// Load the machine heavily and see that nothing moves.
     Soak(Soak),
+    /// What a mirror costs, against the raw disk. Needs fio; no cluster is made.
+    Mirror(mirror::Bench),
 }
 
 #[derive(Args)]
@@ -94,6 +97,15 @@ impl Bench {
     /// Exit code 1 if a figure misses its target, or two nodes ever answered.
     pub fn run(&self) -> Result<ExitCode> {
         hotpair_lab::require_root()?;
+        if let What::Mirror(bench) = &self.what {
+            let machine = Machine::start();
+            let mut report = Report {
+                mirrors: bench.run()?,
+                ..Report::default()
+            };
+            report.machine = machine.end();
+            return self.end(&report);
+        }
         let program = Program(match &self.binary {
             Some(path) => path
                 .canonicalize()
@@ -104,10 +116,15 @@ impl Bench {
             What::Failover(failover) => failover.run(&program)?,
             What::Idle => idle::run(&program)?,
             What::Soak(soak) => soak.run(&program)?,
+            What::Mirror(_) => Report::default(),
         };
+        self.end(&report)
+    }
+
+    fn end(&self, report: &Report) -> Result<ExitCode> {
         println!("{}", report.machine);
         if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&report)?;
+            let text = serde_json::to_string_pretty(report)?;
             std::fs::write(path, text + "\n")
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -260,4 +277,9 @@ fn build() -> Result<PathBuf> {
     let path = root.join(target).join("release/hotpair");
     path.canonicalize()
         .with_context(|| format!("no program {}", path.display()))
+}
+
+/// For processes that a benchmark starts: serves, and never returns.
+pub fn serve_if_child() {
+    mirror::serve_if_child();
 }

@@ -16,7 +16,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure failovers in the lab.
+    /// Measure failovers in the lab, and what a mirror costs.
     Bench(bench::Bench),
     /// Try every schedule of a small cluster within bounds.
     Model(model::Model),
@@ -25,6 +25,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    bench::serve_if_child();
     let ended = match Arguments::parse().command {
         Command::Bench(bench) => bench.run(),
         Command::Model(model) => model.run(),

@@ -39,6 +39,8 @@ pub enum Command {
     Daemon,
     #[command(hide = true)]
     Guard(commands::guard::GuardArgs),
+    #[command(hide = true)]
+    Volume(commands::volume::VolumeArgs),
     Status(commands::status::StatusArgs),
     Events(commands::events::EventsArgs),
     Explain(commands::explain::ExplainArgs),

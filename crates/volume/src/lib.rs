@@ -14,10 +14,23 @@
 //!
 //! - [`engine`] decides what is read, written, sent and acknowledged, and in which order. It never sees
 //!   payload bytes, only [`engine::BufferId`]s, so the same code runs in the simulator.
-//! - `store` is the format of the metadata on disk: superblock, activity log, bitmap.
-//! - `link` is the format of the replication protocol.
-//! - `driver` carries effects out: io_uring, sockets, the write gate.
-//! - `export` gives the kernel a block device.
+//! - [`store`] is the format of the metadata on disk: superblock, activity log, bitmap.
+//! - [`link`] is the format of the replication protocol.
+//! - [`driver`] carries effects out: io_uring, sockets, the write gate.
+//! - [`export`] gives the kernel a block device.
 
+pub mod driver;
 pub mod engine;
+pub mod export;
+pub mod fault;
+pub mod link;
+pub mod memory;
+pub mod place;
+pub mod process;
 pub mod protocol;
+pub mod ring;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod store;
+#[cfg(feature = "pass-through")]
+pub mod testing;

@@ -1,6 +1,7 @@
 //! Figures and how they are printed.
 
 use super::idle::Cost;
+use super::mirror::Ratio;
 use super::peers::PeerFigures;
 use super::row::{Row, Sample};
 use super::soak::Soaked;
@@ -21,6 +22,7 @@ pub struct Report {
     pub peers: Vec<PeerFigures>,
     pub idle: Vec<Cost>,
     pub soaks: Vec<Soaked>,
+    pub mirrors: Vec<Ratio>,
 }
 
 impl Report {
@@ -29,6 +31,7 @@ impl Report {
         self.rows.iter().all(Figures::good)
             && self.idle.iter().all(Cost::good)
             && self.soaks.iter().all(Soaked::good)
+            && self.mirrors.iter().all(Ratio::good)
     }
 }
 
@@ -101,7 +104,7 @@ impl fmt::Display for Spread {
 }
 
 /// The one in the middle, of two the mean.
-fn median(sorted: &[f64]) -> Option<f64> {
+pub fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     let upper = *sorted.get(middle)?;
     match sorted.len() % 2 {

@@ -21,6 +21,7 @@ pub mod status;
 pub mod stop;
 pub mod template;
 pub mod token;
+pub mod volume;
 pub mod wipe;
 pub mod witness;
 
@@ -43,6 +44,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Command::Guard(args) => guard::run(args),
+        Command::Volume(args) => volume::run(args),
         Command::Status(args) => status::run(session, &args),
         Command::Events(args) => events::run(session, &args),
         Command::Explain(args) => explain::run(session, args),

@@ -1,0 +1,302 @@
+//! Read-only devices: of a snapshot, or of the copy itself while it is not open.
+
+use super::effects::Step;
+use super::snapshot::CHUNK;
+use super::{Decide, Driver, watched};
+use crate::engine::{IoError, Token};
+use crate::export::job::{Job, Outcome};
+use crate::export::{Export, Request, Shape, Taken, What, fuse, loop_device};
+use crate::memory::Buffer;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+/// Devices of this kind at a time.
+const LIMIT: usize = 8;
+
+pub(super) struct Exposed {
+    snapshot: Option<String>,
+    at: PathBuf,
+    export: fuse::Session,
+    /// Name in the ring; that of its job is the next one.
+    who: u64,
+    device: Option<u64>,
+    job: Option<Job>,
+    ticket: u64,
+    leaving: bool,
+}
+
+/// A part of a request: pieces are read one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    who: u64,
+    tag: u64,
+    offset: u64,
+    into: Buffer,
+    done: usize,
+    /// Of the piece that is being read.
+    length: usize,
+    from_disk: bool,
+}
+
+impl<E: Decide> Driver<E> {
+    pub(super) fn is_exposed(&self, name: &str) -> bool {
+        self.exposed
+            .iter()
+            .any(|one| one.snapshot.as_deref() == Some(name))
+    }
+
+    pub(super) fn expose(&mut self, ticket: u64, snapshot: Option<String>, at: PathBuf) {
+        let begun = self.begin_exposing(ticket, snapshot, at);
+        if let Err(text) = begun {
+            self.control.done(ticket, Err(text));
+        }
+    }
+
+    fn begin_exposing(
+        &mut self,
+        ticket: u64,
+        snapshot: Option<String>,
+        at: PathBuf,
+    ) -> Result<(), String> {
+        if self.exposed.len() >= LIMIT {
+            return Err(format!(
+                "{LIMIT} devices are there already: end one of them"
+            ));
+        }
+        if self.exposed.iter().any(|one| one.at == at) {
+            return Err(format!("{} is a device already", at.display()));
+        }
+        let engine = self.engine.as_ref().ok_or("it was not set up yet")?;
+        let size = match &snapshot {
+            Some(name) => {
+                let found = self.cow.snapshots.iter().find(|one| one.name == *name);
+                found.ok_or(format!("there is no snapshot {name}"))?.size()
+            }
+            None if self.device.is_absent() => engine.status(super::moment()).size,
+            None => return Err("the mirror is open: use its device, or a snapshot".into()),
+        };
+        let Some(disk) = self.disk.as_ref().filter(|_| size > 0) else {
+            return Err("the local copy is not attached".into());
+        };
+        let shape = Shape {
+            size,
+            block: disk.block(),
+            zeroing: false,
+            read_only: true,
+        };
+        let name = format!("{}@{}", self.device.name(), at.display());
+        self.next_exposed += 2;
+        let who = watched::EXPOSED + self.next_exposed;
+        let begin = |ring: &mut crate::ring::Ring| -> io::Result<Exposed> {
+            let mut export = fuse::Session::new(&name, shape)?;
+            ring.watch(who, export.descriptor().as_raw_fd(), libc::POLLIN)?;
+            let job = export.attach()?;
+            ring.watch(who + 1, job.descriptor().as_raw_fd(), libc::POLLIN)?;
+            Ok(Exposed {
+                snapshot: snapshot.clone(),
+                at: at.clone(),
+                export,
+                who,
+                device: None,
+                job: Some(job),
+                ticket,
+                leaving: false,
+            })
+        };
+        let exposed = begin(&mut self.ring).map_err(|error| error.to_string())?;
+        self.exposed.push(exposed);
+        Ok(())
+    }
+
+    pub(super) fn conceal(&mut self, ticket: u64, at: &Path) -> io::Result<()> {
+        let Some(one) = self.exposed.iter_mut().find(|one| one.at == at) else {
+            let text = format!("{} is no device of a snapshot", at.display());
+            self.control.done(ticket, Err(text));
+            return Ok(());
+        };
+        match (one.device, &one.job) {
+            (Some(device), None) => {
+                let job = one.export.detach(device)?;
+                self.ring
+                    .watch(one.who + 1, job.descriptor().as_raw_fd(), libc::POLLIN)?;
+                one.job = Some(job);
+                one.ticket = ticket;
+                one.leaving = true;
+            }
+            _ => {
+                let text = "the device is being made or taken away";
+                self.control.done(ticket, Err(text.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its file or its job is ready.
+    pub(super) fn exposed_ready(&mut self, who: u64) -> io::Result<()> {
+        let Some(place) = self.exposed.iter().position(|one| one.who == who & !1) else {
+            return Ok(());
+        };
+        match who & 1 {
+            0 => self.exposed_requests(place),
+            _ => self.exposed_job(place),
+        }
+    }
+
+    fn exposed_job(&mut self, place: usize) -> io::Result<()> {
+        let one = &mut self.exposed[place];
+        let Some(outcome) = one.job.as_mut().and_then(Job::outcome) else {
+            return Ok(());
+        };
+        self.ring.forget(one.who + 1)?;
+        one.job = None;
+        let ticket = one.ticket;
+        let result = match (outcome, one.leaving) {
+            (Outcome::Done(device), false) => {
+                one.device = Some(device);
+                let target = one.export.path(device);
+                super::device::link(&target, &one.at)
+                    .map_err(|error| format!("cannot link {}: {error}", one.at.display()))
+            }
+            (Outcome::Done(_), true) => {
+                let _ = std::fs::remove_file(&one.at);
+                self.ring.forget(one.who)?;
+                self.exposed.remove(place);
+                Ok(())
+            }
+            (Outcome::Failed { step, errno }, leaving) => {
+                if leaving {
+                    one.leaving = false;
+                } else {
+                    self.ring.forget(one.who)?;
+                    self.exposed.remove(place);
+                }
+                Err(loop_device::describe(step, errno))
+            }
+        };
+        self.control.done(ticket, result);
+        Ok(())
+    }
+
+    fn exposed_requests(&mut self, place: usize) -> io::Result<()> {
+        loop {
+            let one = &mut self.exposed[place];
+            let who = one.who;
+            match one.export.take(&mut self.pool)? {
+                Taken::Request(Request {
+                    tag,
+                    at,
+                    what: What::Read { into },
+                }) => {
+                    let shown = Shown {
+                        who,
+                        tag,
+                        offset: at.offset,
+                        into,
+                        done: 0,
+                        length: 0,
+                        from_disk: false,
+                    };
+                    self.show(shown)?;
+                }
+                Taken::Request(Request {
+                    tag,
+                    what: What::Flush,
+                    ..
+                }) => one.export.answer(tag, Ok(()), None),
+                Taken::Request(request) => {
+                    one.export.answer(request.tag, Err(IoError::Invalid), None);
+                }
+                Taken::Handled => {}
+                Taken::Nothing | Taken::Ended => return Ok(()),
+                Taken::Full => {
+                    self.exposed_full = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Those that had to wait for memory.
+    pub(super) fn exposed_again(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.exposed_full) {
+            for place in 0..self.exposed.len() {
+                self.exposed_requests(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next piece: up to the end of a chunk, from where it is.
+    fn show(&mut self, mut shown: Shown) -> io::Result<()> {
+        let Some(one) = self.exposed.iter_mut().find(|one| one.who == shown.who) else {
+            return Ok(());
+        };
+        if shown.done == shown.into.len() {
+            one.export.answer(shown.tag, Ok(()), Some(&shown.into));
+            return Ok(());
+        }
+        let at = shown.offset + shown.done as u64;
+        let chunk = at / CHUNK;
+        let left = usize::try_from((chunk + 1) * CHUNK - at).unwrap_or(0);
+        shown.length = left.min(shown.into.len() - shown.done);
+        let snapshot = one
+            .snapshot
+            .as_ref()
+            .map(|name| self.cow.snapshots.iter().find(|one| one.name == *name));
+        let kept = match snapshot {
+            // It was given up meanwhile.
+            Some(None) => {
+                one.export.answer(shown.tag, Err(IoError::Failed), None);
+                return Ok(());
+            }
+            Some(Some(snapshot)) => snapshot.has(chunk).then(|| snapshot.data_fd()),
+            None => None,
+        };
+        shown.from_disk = kept.is_none();
+        let fd = match kept {
+            Some(fd) => Some(fd),
+            None => self.begin(),
+        };
+        let part = shown.into.part(shown.done, shown.length);
+        let (Some(fd), Some(part)) = (fd, part) else {
+            return self.shown_failed(&shown);
+        };
+        let who = self.pending.put(Token(0), Step::Show(shown));
+        self.ring.read(who, fd, at, part)
+    }
+
+    pub(super) fn shown(&mut self, mut shown: Shown, result: Result<(), i32>) -> io::Result<()> {
+        if shown.from_disk
+            && let Some(disk) = &mut self.disk
+        {
+            disk.under_way -= 1;
+        }
+        if result.is_err() {
+            return self.shown_failed(&shown);
+        }
+        // What was read from the disk may have been overwritten meanwhile: then it is kept by now.
+        let chunk = (shown.offset + shown.done as u64) / CHUNK;
+        let name = self
+            .exposed
+            .iter()
+            .find(|one| one.who == shown.who)
+            .and_then(|one| one.snapshot.as_ref());
+        let overwritten = self
+            .cow
+            .snapshots
+            .iter()
+            .any(|one| Some(&one.name) == name && one.has(chunk));
+        if !(shown.from_disk && overwritten) {
+            shown.done += shown.length;
+        }
+        self.show(shown)
+    }
+
+    fn shown_failed(&mut self, shown: &Shown) -> io::Result<()> {
+        if let Some(one) = self.exposed.iter_mut().find(|one| one.who == shown.who) {
+            one.export.answer(shown.tag, Err(IoError::Failed), None);
+        }
+        Ok(())
+    }
+}
