@@ -7,6 +7,7 @@
 mod cluster;
 mod input;
 mod links;
+mod mirrors;
 mod operator;
 mod policies;
 mod power;

@@ -1,0 +1,397 @@
+//! Mirrored volumes: the same data on the other node, whatever happens to one of them.
+
+use crate::cluster::{Cluster, group, pass, runs_on};
+use hotpair_api::MirrorView;
+use hotpair_api::mirror::CopyView;
+use hotpair_lab::{Fault, Target};
+
+const DB: &str = r#"
+[group.db]
+nodes = ["node1", "node2"]
+
+[group.db.mirror.data]
+size = "64MiB"
+device = "/var/lib/hotpair/data.img"
+
+[group.db.mount.fs]
+mirror = "data"
+path = "/var/lib/db"
+filesystem = "ext4"
+make = true
+"#;
+
+/// The mirror as a node sees it, if it answers.
+fn mirror(cluster: &Cluster, host: &str) -> Option<MirrorView> {
+    let said = cluster.tried(host, &["mirror", "list", "--json"]);
+    let views: Vec<MirrorView> = serde_json::from_str(&said.out).ok()?;
+    views.into_iter().next()
+}
+
+fn copy<'a>(view: &'a MirrorView, node: &str) -> &'a CopyView {
+    let found = view.copies.iter().find(|copy| copy.node == node);
+    found.unwrap_or_else(|| panic!("no copy on {node}: {view:#?}"))
+}
+
+/// Waits until a node sees the copy of `node` in this state.
+fn until_copy(cluster: &Cluster, host: &str, node: &str, state: &str) {
+    let what = format!("{host} seeing the copy of {node} {state}");
+    cluster.wait_for(&what, || {
+        mirror(cluster, host).is_some_and(|view| copy(&view, node).state == state)
+    });
+}
+
+/// Both copies are up to date, and both nodes know it.
+fn in_sync(cluster: &Cluster) {
+    in_sync_of(cluster, "db");
+}
+
+fn in_sync_of(cluster: &Cluster, name: &str) {
+    for host in ["node1", "node2"] {
+        for node in ["node1", "node2"] {
+            until_copy(cluster, host, node, "up to date");
+        }
+    }
+    cluster.until("node1", "both nodes fit", |s| {
+        group(s, name).nodes.iter().all(|node| node.fit)
+    });
+}
+
+/// A pair whose group `db` runs on node1, both copies up to date.
+fn pair(name: &str) -> Option<Cluster> {
+    with_db(Cluster::up(name)?)
+}
+
+fn with_db(cluster: Cluster) -> Option<Cluster> {
+    cluster.reconfigure("node1", |all| all + DB);
+    cluster.runs("node1", "db", "node1");
+    in_sync(&cluster);
+    Some(cluster)
+}
+
+/// Writes a file that is on stable storage when this returns.
+fn write(cluster: &Cluster, host: &str, name: &str, text: &str) {
+    let script = format!("printf %s '{text}' > /var/lib/db/{name} && sync /var/lib/db/{name}");
+    cluster.shell(host, &script);
+}
+
+fn read(cluster: &Cluster, host: &str, name: &str) -> String {
+    cluster.run(host, &["cat", &format!("/var/lib/db/{name}")])
+}
+
+/// The images of both nodes, compared byte by byte; the filesystem's own metadata lies beyond.
+fn images_are_equal(cluster: &Cluster) {
+    let sum = |host| {
+        cluster.shell(
+            host,
+            "head -c 67108864 /var/lib/hotpair/data.img | sha256sum",
+        )
+    };
+    cluster.wait_for("both images are equal", || sum("node1") == sum("node2"));
+}
+
+#[test]
+fn mirror_is_made_by_one_command_and_its_data_moves_with_the_group() {
+    let Some(cluster) = Cluster::up("mirror") else {
+        return;
+    };
+    cluster.reconfigure("node1", |all| {
+        all + "\n[group.db]\nnodes = [\"node1\", \"node2\"]\n"
+    });
+    let create = [
+        "mirror",
+        "create",
+        "db/data",
+        "--size",
+        "64MiB",
+        "--on",
+        "node1=/var/lib/hotpair/data.img",
+        "--on",
+        "node2=/var/lib/hotpair/data.img",
+        "--mount",
+        "/var/lib/db",
+    ];
+    let preview = cluster.hotpair("node1", &[&create[..], &["--dry-run"]].concat());
+    assert!(preview.contains("db"), "{preview}");
+    assert!(mirror(&cluster, "node1").is_none());
+    cluster.hotpair("node1", &create);
+    in_sync(&cluster);
+    cluster.runs("node1", "db", "node1");
+    write(&cluster, "node1", "a", "written on node1");
+    cluster.hotpair("node1", &["group", "switch", "db", "--to", "node2"]);
+    assert_eq!(read(&cluster, "node2", "a"), "written on node1");
+    write(&cluster, "node2", "a", "written on node2");
+    cluster.hotpair("node1", &["group", "switch", "db", "--to", "node1"]);
+    assert_eq!(read(&cluster, "node1", "a"), "written on node2");
+    let view = mirror(&cluster, "node1").expect("a mirror");
+    assert_eq!(view.active_on.as_deref(), Some("node1"), "{view:#?}");
+    assert!(
+        view.copies.iter().all(|copy| copy.state == "up to date"),
+        "{view:#?}"
+    );
+    cluster.hotpair("node2", &["mirror", "verify", "data"]);
+    cluster.hotpair("node1", &["group", "stop", "db"]);
+    images_are_equal(&cluster);
+}
+
+#[test]
+fn acknowledged_writes_survive_the_power_cut_of_either_node_in_turn() {
+    let Some(cluster) = pair("mirror-power") else {
+        return;
+    };
+    let (mut active, mut standby) = ("node1", "node2");
+    for round in ["one", "two", "three"] {
+        write(&cluster, active, round, round);
+        cluster.fault(active, Fault::PowerCut);
+        cluster.runs(standby, "db", standby);
+        for written in ["one", "two", "three"] {
+            assert_eq!(read(&cluster, standby, written), written);
+            if written == round {
+                break;
+            }
+        }
+        write(&cluster, standby, "alone", round);
+        until_copy(&cluster, standby, active, "outdated");
+        cluster.fault(active, Fault::Boot);
+        in_sync(&cluster);
+        (active, standby) = (standby, active);
+    }
+    assert_eq!(read(&cluster, active, "alone"), "three");
+    cluster.hotpair(active, &["group", "stop", "db"]);
+    images_are_equal(&cluster);
+}
+
+#[test]
+fn outdated_copy_waits_for_the_newer_one_whatever_is_switched_on_first() {
+    let Some(cluster) = pair("mirror-old") else {
+        return;
+    };
+    cluster.fault("node2", Fault::PowerCut);
+    write(&cluster, "node1", "news", "only on node1");
+    until_copy(&cluster, "node1", "node2", "outdated");
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.fault("node2", Fault::Boot);
+    cluster.until("node2", "why it waits", |s| {
+        let fit = group(s, "db")
+            .nodes
+            .iter()
+            .find(|node| node.name == "node2");
+        fit.is_some_and(|fit| !fit.fit && fit.reason.contains("waits for node1"))
+    });
+    pass(2000);
+    let status = cluster.status("node2").expect("a status");
+    assert!(group(&status, "db").active_on.is_empty(), "{status:#?}");
+    cluster.fault("node1", Fault::Boot);
+    cluster.runs("node1", "db", "node1");
+    assert_eq!(read(&cluster, "node1", "news"), "only on node1");
+    in_sync(&cluster);
+}
+
+#[test]
+fn standby_that_vanished_while_nothing_was_written_may_take_over() {
+    let Some(cluster) = pair("mirror-lazy") else {
+        return;
+    };
+    write(&cluster, "node1", "a", "on both");
+    cluster.hotpair("node1", &["group", "stop", "db"]);
+    cluster.fault("node2", Fault::PowerCut);
+    cluster.until("node1", "node2 gone", |s| {
+        s.nodes
+            .iter()
+            .any(|node| node.name == "node2" && node.state == "down")
+    });
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.fault("node2", Fault::Boot);
+    cluster.insist("node2", &["group", "start", "db"]);
+    cluster.runs("node2", "db", "node2");
+    assert_eq!(read(&cluster, "node2", "a"), "on both");
+}
+
+#[test]
+fn killed_daemon_and_killed_mirror_process_lose_no_write() {
+    let Some(cluster) = pair("mirror-kill") else {
+        return;
+    };
+    // A writer that counts what was acknowledged, outside the volume.
+    cluster.shell(
+        "node1",
+        "(i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i > /var/lib/db/count 2>/dev/null && \
+         sync /var/lib/db/count 2>/dev/null && echo $i > /run/acknowledged; sleep 0.02; done) >/dev/null 2>&1 &",
+    );
+    pass(500);
+    cluster.fault("node1", Fault::Kill(Target::Daemon));
+    pass(1000);
+    let before: u32 = cluster
+        .run("node1", &["cat", "/run/acknowledged"])
+        .parse()
+        .expect("a number");
+    let now: u32 = read(&cluster, "node1", "count").parse().expect("a number");
+    assert!(now >= before, "{now} after {before}");
+    cluster.shell("node1", "kill -9 $(pgrep -of 'hotpair volume')");
+    cluster.until("node1", "the mirror restarted in place", |s| {
+        let db = group(s, "db");
+        runs_on(db, "node1")
+            && db
+                .resources
+                .iter()
+                .any(|r| r.name == "data" && r.restarts > 0)
+    });
+    let acknowledged: u32 = cluster
+        .run("node1", &["cat", "/run/acknowledged"])
+        .parse()
+        .expect("a number");
+    let kept: u32 = read(&cluster, "node1", "count").parse().expect("a number");
+    assert!(
+        kept >= acknowledged,
+        "{kept} is kept, {acknowledged} was acknowledged"
+    );
+    in_sync(&cluster);
+}
+
+#[test]
+fn replication_goes_on_over_the_other_link() {
+    let Some(cluster) = pair("mirror-links") else {
+        return;
+    };
+    let link = |host: &str| {
+        let view = mirror(&cluster, host)?;
+        view.here?.link
+    };
+    let first = link("node1").expect("a link");
+    let network = |name: &str| match name {
+        "lan" => hotpair_lab::plan::Network::Lan,
+        _ => hotpair_lab::plan::Network::Hb,
+    };
+    cluster.fault("node2", Fault::CutLink(network(&first)));
+    write(&cluster, "node1", "a", "while one link was cut");
+    cluster.wait_for("the other link is used", || {
+        link("node1").is_some_and(|now| now != first)
+    });
+    in_sync(&cluster);
+    cluster.heal();
+}
+
+#[test]
+fn split_brain_is_found_and_ends_by_the_operators_choice() {
+    let Some(cluster) = Cluster::without_witness("mirror-split").and_then(with_db) else {
+        return;
+    };
+    write(&cluster, "node1", "a", "on both");
+    cluster.fault("node1", Fault::CutLinks);
+    // Pinned: it goes on alone on its own mark.
+    write(&cluster, "node1", "a", "only on node1");
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.insist("node2", &["node", "down", "node1", "--yes-i-mean", "node1"]);
+    cluster.runs("node2", "db", "node2");
+    assert_eq!(read(&cluster, "node2", "a"), "on both");
+    write(&cluster, "node2", "b", "only on node2");
+    cluster.heal();
+    until_copy(&cluster, "node2", "node1", "split-brain");
+    let shown = cluster.hotpair("node2", &["mirror", "split-brain", "show", "data"]);
+    assert!(
+        shown.contains("node1") && shown.contains("split-brain"),
+        "{shown}"
+    );
+    let resolve = ["mirror", "split-brain", "resolve", "data", "--keep"];
+    cluster.refused("node2", &[&resolve[..], &["node2"]].concat(), 1);
+    cluster.hotpair(
+        "node2",
+        &[&resolve[..], &["node2", "--yes-i-mean", "node2"]].concat(),
+    );
+    in_sync(&cluster);
+    let snapshots = cluster.hotpair("node1", &["mirror", "snapshot", "list", "data"]);
+    assert!(
+        snapshots.contains("node1"),
+        "the loser was not snapshotted: {snapshots}"
+    );
+    assert_eq!(read(&cluster, "node2", "b"), "only on node2");
+}
+
+#[test]
+fn disk_that_holds_something_is_overwritten_on_the_operators_word_only() {
+    let Some(cluster) = Cluster::up("mirror-held") else {
+        return;
+    };
+    cluster.shell(
+        "node2",
+        "truncate -s 70M /var/lib/hotpair/data.img && mkfs.ext4 -q /var/lib/hotpair/data.img",
+    );
+    cluster.reconfigure("node1", |all| all + DB);
+    cluster.runs("node1", "db", "node1");
+    cluster.wait_for("what the disk holds is told", || {
+        mirror(&cluster, "node1").is_some_and(|view| copy(&view, "node2").disk.contains("ext4"))
+    });
+    let renew = ["mirror", "renew", "data", "--on", "node2", "--overwrite"];
+    cluster.refused("node1", &renew, 1);
+    cluster.hotpair("node1", &[&renew[..], &["--yes-i-mean", "node2"]].concat());
+    in_sync(&cluster);
+}
+
+#[test]
+fn directory_moves_onto_a_mirror_and_back_again() {
+    let Some(cluster) = Cluster::up("mirror-dir") else {
+        return;
+    };
+    cluster.reconfigure("node1", |all| {
+        all + "\n[group.app]\nnodes = [\"node1\", \"node2\"]\n"
+    });
+    cluster.shell(
+        "node1",
+        "mkdir -p /var/lib/app/sub && echo kept > /var/lib/app/sub/file && chmod 640 /var/lib/app/sub/file && \
+         ln -s sub/file /var/lib/app/link && chown 1234:4321 /var/lib/app/sub",
+    );
+    let create = [
+        "mirror",
+        "create",
+        "app/data",
+        "--size",
+        "64MiB",
+        "--on",
+        "node1=/var/lib/hotpair/app.img",
+        "--on",
+        "node2=/var/lib/hotpair/app.img",
+        "--directory",
+        "/var/lib/app",
+    ];
+    // Too small, and in use: nothing is touched.
+    let small = create.map(|word| if word == "64MiB" { "4MiB" } else { word });
+    let refusal = cluster.refused("node1", &small, 1);
+    assert!(refusal.contains("--size"), "{refusal}");
+    cluster.shell(
+        "node1",
+        "(cd /var/lib/app && exec sleep 60) >/dev/null 2>&1 & echo $! > /run/user",
+    );
+    let refusal = cluster.refused("node1", &create, 1);
+    assert!(refusal.contains("sleep"), "{refusal}");
+    cluster.shell("node1", "kill $(cat /run/user)");
+    assert!(mirror(&cluster, "node1").is_none());
+
+    cluster.hotpair("node1", &create);
+    cluster.runs("node1", "app", "node1");
+    in_sync_of(&cluster, "app");
+    cluster.hotpair("node1", &["group", "switch", "app", "--to", "node2"]);
+    assert_eq!(cluster.run("node2", &["cat", "/var/lib/app/link"]), "kept");
+    let attributes = cluster.run(
+        "node2",
+        &[
+            "stat",
+            "-c",
+            "%a %u %g",
+            "/var/lib/app/sub/file",
+            "/var/lib/app/sub",
+        ],
+    );
+    assert_eq!(attributes, "640 0 0\n755 1234 4321");
+    cluster.hotpair("node1", &["group", "switch", "app", "--to", "node1"]);
+    assert_eq!(
+        cluster.run("node1", &["cat", "/var/lib/app.hotpair-old/link"]),
+        "kept"
+    );
+    let confirm = ["mirror", "directory", "confirm", "app/data"];
+    cluster.refused("node1", &confirm, 1);
+    cluster.hotpair(
+        "node1",
+        &[&confirm[..], &["--yes-i-mean", "app.hotpair-old"]].concat(),
+    );
+    cluster.shell("node1", "test ! -e /var/lib/app.hotpair-old");
+    assert_eq!(cluster.run("node1", &["cat", "/var/lib/app/link"]), "kept");
+}
