@@ -1,11 +1,15 @@
 //! Project automation: `cargo xtask COMMAND`. One file for each command.
 
 mod bench;
+mod fuzz;
 mod model;
 mod sim;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "xtask", about = "Project automation")]
@@ -18,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Measure failovers in the lab, and what a mirror costs.
     Bench(bench::Bench),
+    /// Feed the decoders with inputs that reach new code, for a while.
+    Fuzz(fuzz::Fuzz),
     /// Try every schedule of a small cluster within bounds.
     Model(model::Model),
     /// Simulate clusters under faults and check what must hold.
@@ -28,6 +34,7 @@ fn main() -> ExitCode {
     bench::serve_if_child();
     let ended = match Arguments::parse().command {
         Command::Bench(bench) => bench.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Model(model) => model.run(),
         Command::Sim(sim) => sim.run(),
     };

@@ -16,6 +16,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    hotpair_host::rt::share_one_heap();
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => error.exit(),

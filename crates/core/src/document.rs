@@ -80,6 +80,8 @@ pub struct Placement {
     /// How often the operator asked for a restart of each: what runs since before the last one is
     /// stopped and started again, with what requires it.
     pub restarts: BTreeMap<ResourceId, u64>,
+    /// How often the operator had what could not be stopped tried again.
+    pub stop_retries: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
@@ -311,6 +313,7 @@ impl Default for Placement {
             mirrors: BTreeMap::new(),
             stopped_resources: BTreeSet::new(),
             restarts: BTreeMap::new(),
+            stop_retries: 0,
         }
     }
 }

@@ -30,6 +30,16 @@ impl Default for RealTime {
     }
 }
 
+/// Keeps the allocator from giving each thread a heap of its own: the threads of daemon and guard are
+/// many and allocate little. To be called before any thread is started.
+pub fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer; changes a setting of the allocator only.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Makes the calling thread real-time as asked; returns one warning for each thing refused.
 pub fn enter(wish: RealTime) -> Vec<String> {
     let mut warnings = Vec::new();

@@ -458,7 +458,8 @@ fn repairs(document: &Arc<Document>, world: &World) -> Vec<Request> {
         let runs = placement
             .holder
             .is_some_and(|holder| world.serves(cluster::host_of(holder), group));
-        if runs && placement.goal == Goal::Run {
+        // One that is on its way may be held up by a stop that failed.
+        if runs && placement.goal == Goal::Run && placement.moving.is_none() {
             continue;
         }
         requests.push(Request::GroupClear {

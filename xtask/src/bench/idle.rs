@@ -26,8 +26,12 @@ const TICKS: f64 = 100.0;
 pub struct Cost {
     pub host: String,
     pub profile: &'static str,
-    /// Resident memory of all its processes, in KiB.
+    /// Resident memory of all its processes, in KiB: what they share, the program above all, counts
+    /// for each of them (RSS).
     pub resident_kib: u64,
+    /// The same, but what is shared counts once: memory of their own, and the files of the one that has
+    /// most of them mapped.
+    pub once_kib: u64,
     /// Of one core.
     pub cpu_percent: f64,
 }
@@ -43,15 +47,21 @@ impl Cost {
 pub fn run(program: &Program) -> Result<Report> {
     let machine = Machine::start();
     let mut report = Report::default();
-    println!("\n| Idle | profile | resident MB | % of one core |\n|---|---|---|---|");
+    println!(
+        "\n| Idle | profile | resident MB | shared counted once, MB | % of one core |\n|---|---|---|---|---|"
+    );
     for profile in [Profile::Standard, Profile::Fast] {
         let bed = Bed::up(program, profile)?;
         for cost in measure(&bed)? {
             #[allow(clippy::cast_precision_loss)]
-            let mb = cost.resident_kib as f64 * 1024.0 / 1e6;
+            let mb = |kib: u64| kib as f64 * 1024.0 / 1e6;
             println!(
-                "| {} | {} | {mb:.1} | {:.2} |",
-                cost.host, cost.profile, cost.cpu_percent
+                "| {} | {} | {:.1} | {:.1} | {:.2} |",
+                cost.host,
+                cost.profile,
+                mb(cost.resident_kib),
+                mb(cost.once_kib),
+                cost.cpu_percent
             );
             report.idle.push(cost);
         }
@@ -80,7 +90,13 @@ fn measure(bed: &Bed) -> Result<Vec<Cost>> {
         .map(|(host, pids, then)| Cost {
             host,
             profile: bed.profile.name(),
-            resident_kib: pids.iter().map(|&pid| resident(pid)).sum(),
+            resident_kib: pids.iter().map(|&pid| memory(pid, "VmRSS:")).sum(),
+            once_kib: pids.iter().map(|&pid| memory(pid, "RssAnon:")).sum::<u64>()
+                + pids
+                    .iter()
+                    .map(|&pid| memory(pid, "RssFile:"))
+                    .max()
+                    .unwrap_or(0),
             cpu_percent: (ticks(&pids) - then) / TICKS / passed * 100.0,
         })
         .collect())
@@ -120,9 +136,10 @@ fn ticks(pids: &[u32]) -> f64 {
     pids.iter().map(of).sum()
 }
 
-fn resident(pid: u32) -> u64 {
+/// A field of `/proc/PID/status`, in KiB.
+fn memory(pid: u32, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let number = line.and_then(|line| line.split_whitespace().next());
     number.and_then(|n| n.parse().ok()).unwrap_or(0)
 }

@@ -21,6 +21,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Least number of terms by which the operator's word goes ahead; chance adds as many at most.
+const SEIZED: u64 = 1 << 40;
+
 /// One member's part in the agreement.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Agreement {
@@ -357,10 +360,15 @@ impl Agreement {
         }
     }
 
-    /// The operator's word replaces the majority: this member alone votes from now on, `terms` terms
-    /// later.
-    pub fn seize(&mut self, mut document: Document, terms: u64, actions: &mut Vec<Action>) {
-        self.state.term = Term(self.state.term.0.saturating_add(terms));
+    /// The operator's word replaces the majority: this member alone votes from now on.
+    ///
+    /// No vote of others makes the term its own, and its own is not on disk yet when others are told: a
+    /// power cut may have it forgotten. So the term is one that nobody comes to by counting, and far
+    /// enough ahead that what others agreed on meanwhile does not win over it when they are back.
+    pub fn seize(&mut self, mut document: Document, actions: &mut Vec<Action>) {
+        let _ = self.part_of(Duration::from_secs(1));
+        let jump = SEIZED + self.random % SEIZED;
+        self.state.term = Term(self.state.term.0.saturating_add(jump));
         self.state.vote = Some(self.me);
         document.voters = Voters::new(BTreeSet::from([self.me]));
         self.role = Role::Leading {

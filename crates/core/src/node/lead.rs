@@ -239,10 +239,6 @@ impl Lead {
     }
 }
 
-/// Terms that a node going on alone is ahead, so that what others agreed on while it was away does
-/// not win over it when they are back.
-const FORMED_ALONE: u64 = 1_000_000;
-
 impl PassedOn {
     fn ask(&self, number: u64) -> Action {
         Action::Send {
@@ -356,7 +352,7 @@ impl Node {
                 change.apply(&mut alone);
             }
         }
-        self.agreement.seize(alone, 1, actions);
+        self.agreement.seize(alone, actions);
         let version = self.agreement.version();
         let text = format!("this node goes on alone; what {name} ran is taken over");
         self.lead.committing.push((version, origin, text));
@@ -402,7 +398,7 @@ impl Node {
                 operation.apply(&mut alone);
             }
         }
-        self.agreement.seize(alone, FORMED_ALONE, actions);
+        self.agreement.seize(alone, actions);
         let version = self.agreement.version();
         let text = format!(
             "this node goes on alone; {names} take over its document when they are back, and vote again"

@@ -380,8 +380,23 @@ impl Node {
         }
         self.logged = self.logged.max(document.version);
         self.final_actions(&document, actions);
+        self.retry_stops(&document);
         self.acting = Some(document);
         self.lead.facts_changed();
+    }
+
+    /// The operator has seen to what could not be stopped: it is tried again.
+    fn retry_stops(&mut self, document: &Document) {
+        let Some(before) = self.acting.clone() else {
+            return;
+        };
+        for (group, placement) in &document.groups {
+            let known = before.groups.get(group).map(|before| before.stop_retries);
+            if known.is_some_and(|known| known < placement.stop_retries) {
+                self.groups.clear(group);
+                self.touched = true;
+            }
+        }
     }
 
     /// What the policy asks of this host once a group could run nowhere and failed here last.

@@ -360,6 +360,17 @@ impl Desk<'_> {
             names.join(", ")
         );
         let again = self.again(group, &failed);
+        if let Some((at, resource, _)) = self.draft.stop_failed(group)
+            && node.is_none_or(|node| node == at)
+        {
+            let group = group.clone();
+            text = format!(
+                "it is tried again to stop {resource} of {group} on {}",
+                self.name(at)
+            );
+            changes.push(Change::RetryStop { group });
+            return Ok(Accepted::new(changes, text));
+        }
         match placement.goal {
             Goal::Failed => {
                 changes.push(Change::SetGoal {

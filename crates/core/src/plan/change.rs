@@ -152,6 +152,10 @@ pub enum Change {
         group: GroupId,
         resource: ResourceId,
     },
+    /// What could not be stopped is tried again, wherever that is.
+    RetryStop {
+        group: GroupId,
+    },
     /// Groups that nobody else can run are stopped.
     ForceLeave {
         node: MemberId,
@@ -206,7 +210,8 @@ impl Change {
             | Self::FinishSwitch { .. }
             | Self::SetDisabled { .. }
             | Self::StopResource { .. }
-            | Self::RestartResource { .. } => self.apply_to_placement(document),
+            | Self::RestartResource { .. }
+            | Self::RetryStop { .. } => self.apply_to_placement(document),
             Self::Pin { group, why } => {
                 let reason = Reason::Pinned { why: *why };
                 set_pin(document, group, Some(Pin::Pinned(*why)), Some(reason));
@@ -246,7 +251,8 @@ impl Change {
         | Self::FinishSwitch { group }
         | Self::SetDisabled { group, .. }
         | Self::StopResource { group, .. }
-        | Self::RestartResource { group, .. }) = self
+        | Self::RestartResource { group, .. }
+        | Self::RetryStop { group }) = self
         else {
             return;
         };
@@ -274,6 +280,7 @@ impl Change {
                 placement.failed_on.remove(node);
             }
             Self::FinishSwitch { .. } => placement.switched_from = None,
+            Self::RetryStop { .. } => placement.stop_retries += 1,
             Self::SetDisabled { node, disabled, .. } => match node {
                 None => placement.disabled = *disabled,
                 Some(node) => set(&mut placement.disabled_on, *node, *disabled),
@@ -493,6 +500,9 @@ impl Change {
                     "shall run"
                 };
                 format!("{resource} of {group} {shall}")
+            }
+            Self::RetryStop { group } => {
+                format!("what of {group} could not be stopped is tried again")
             }
             Self::RestartResource { group, resource } => {
                 format!("{resource} of {group} is to be started again")
