@@ -206,9 +206,7 @@ impl Local {
     }
 
     fn same(&self) -> bool {
-        let mut wanted = self.wanted.clone();
-        wanted.sequence = self.durable.sequence;
-        wanted == self.durable
+        self.wanted.same(&self.durable)
     }
 
     /// Begins the writes that are needed. `peer_flushed`: see [`Flushed::peer`]. Whether a flush of both

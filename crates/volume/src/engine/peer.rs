@@ -81,6 +81,8 @@ pub(super) struct Peer {
     /// Everything that the target has touched is told; it is in the bitmap on the disk before the first
     /// block is sent.
     told: bool,
+    /// Tag of the question to get ready.
+    begun: u64,
     /// It lacks something that no bitmap here names, since the local disk is lost.
     lost_there: bool,
     /// When to look for questions that were not answered.
@@ -115,6 +117,7 @@ impl Default for Peer {
             unfit: false,
             refused: false,
             told: false,
+            begun: 0,
             lost_there: false,
             hang_check: None,
             avoid: None,
@@ -248,7 +251,7 @@ impl Engine {
     }
 
     /// Sends something that is answered.
-    pub(super) fn ask(&mut self, what: Awaited, body: Body, payload: Option<Part>) {
+    pub(super) fn ask(&mut self, what: Awaited, body: Body, payload: Option<Part>) -> u64 {
         let at = self.now;
         let tag = self.peer.sent.insert(Sent { what, at });
         self.peer.hang_check.get_or_insert(at.plus(PATIENCE));
@@ -256,6 +259,7 @@ impl Engine {
         if self.peer.sent.len() > SENT_LIMIT {
             self.refuse(Refusal::Protocol);
         }
+        tag
     }
 
     pub(super) fn on_received(
@@ -393,6 +397,7 @@ impl Engine {
         }
         // Without a bitmap nothing else remembers it.
         self.peer.lost_there |= lost;
+        self.doubt_remote();
         self.changed = true;
     }
 

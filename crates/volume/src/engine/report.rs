@@ -102,6 +102,8 @@ impl Engine {
         }
         if !report.complete.is_empty() {
             self.floor = self.floor.max(report.serial);
+            // Before anything else is acknowledged.
+            self.judge_alone();
         }
         self.reported = Some(report.clone());
         self.out.push(Effect::Report(Box::new(report)));

@@ -339,7 +339,10 @@ impl Engine {
         }
         self.part();
         self.role = Role::Standby;
-        self.clean = true;
+        // What was acknowledged on a mark of its own is not on every copy that counts as up to date.
+        self.clean = self
+            .local()
+            .is_none_or(|local| local.durable.solo.is_none());
         self.changed = true;
         // The report first.
         self.settle_report();

@@ -67,6 +67,7 @@ struct Flush {
 /// Getting ready to be resynchronised.
 #[derive(Debug)]
 struct Begin {
+    tag: u64,
     basis: Generation,
     snapshot: Snapshot,
     told: bool,
@@ -201,7 +202,7 @@ impl Engine {
             Body::Stamp(stamp) => {
                 self.take_flush(tag, epoch, true, false, After::Stamp(stamp));
             }
-            Body::ResyncBegin { basis, snapshot } => self.take_begin(basis, snapshot),
+            Body::ResyncBegin { basis, snapshot } => self.take_begin(tag, basis, snapshot),
             _ => {
                 self.drop_payload(payload);
                 self.refuse(Refusal::Protocol);

@@ -15,6 +15,9 @@ pub const GARBAGE: u64 = 1 << 61;
 #[derive(Clone, Copy, Debug)]
 struct Known {
     order: u64,
+    /// When the write was submitted: no copy had it before.
+    begun: u64,
+    /// When it was acknowledged or first read.
     at: u64,
     durable: bool,
 }
@@ -36,7 +39,7 @@ impl Sector {
     }
 
     /// Whether that is new. What was acknowledged and is read later may be lost as before.
-    fn learn(&mut self, order: u64, at: u64, durable: bool) -> bool {
+    fn learn(&mut self, order: u64, begun: u64, at: u64, durable: bool) -> bool {
         let strong = |known: &Known| {
             known.durable && known.order >= order || known.order == order && !durable
         };
@@ -46,7 +49,12 @@ impl Sector {
         if durable {
             self.known.retain(|known| known.order > order);
         }
-        self.known.push(Known { order, at, durable });
+        self.known.push(Known {
+            order,
+            begun,
+            at,
+            durable,
+        });
         if self.known.len() > 32 {
             // Of those that are not durable the first and the newest bound what may be lost.
             let middle = self.known.len() / 2;
@@ -58,6 +66,7 @@ impl Sector {
 
 #[derive(Debug)]
 struct Write {
+    begun: u64,
     start: usize,
     sectors: usize,
     zero: bool,
@@ -66,6 +75,7 @@ struct Write {
 #[derive(Clone, Copy, Debug)]
 struct Unflushed {
     order: u64,
+    begun: u64,
     at: u64,
     start: usize,
     sectors: usize,
@@ -102,7 +112,7 @@ impl Ledger {
     }
 
     /// A write is submitted: its number, which is the tag (0 is written if `zero`).
-    pub fn submit(&mut self, start: usize, sectors: usize, zero: bool) -> u64 {
+    pub fn submit(&mut self, at: u64, start: usize, sectors: usize, zero: bool) -> u64 {
         let order = self.next;
         self.next += 1;
         if zero {
@@ -113,6 +123,7 @@ impl Ledger {
         self.writes.insert(
             order,
             Write {
+                begun: at,
                 start,
                 sectors,
                 zero,
@@ -152,12 +163,14 @@ impl Ledger {
             return;
         };
         let (start, sectors) = (write.start, write.sectors);
+        let begun = write.begun;
         for sector in &mut self.sectors[start..start + sectors] {
-            sector.learn(order, at, durable);
+            sector.learn(order, begun, at, durable);
         }
         if !durable {
             self.unflushed.push(Unflushed {
                 order,
+                begun,
                 at,
                 start,
                 sectors,
@@ -173,7 +186,7 @@ impl Ledger {
         self.unflushed = rest;
         for one in done {
             for sector in &mut self.sectors[one.start..one.start + one.sectors] {
-                sector.learn(one.order, one.at, true);
+                sector.learn(one.order, one.begun, one.at, true);
             }
         }
     }
@@ -194,11 +207,13 @@ impl Ledger {
             let place = read.start + n;
             self.check(place, *tag, *floor)?;
             if *tag != 0 && *tag & (FIRST | GARBAGE) == 0 {
-                if !self.sectors[place].learn(*tag, at, false) {
+                let begun = self.writes.get(tag).map_or(at, |write| write.begun);
+                if !self.sectors[place].learn(*tag, begun, at, false) {
                     continue;
                 }
                 self.unflushed.push(Unflushed {
                     order: *tag,
+                    begun,
                     at,
                     start: place,
                     sectors: 1,
@@ -252,9 +267,9 @@ impl Ledger {
         for sector in &mut self.sectors {
             sector
                 .known
-                .retain(|known| known.durable || known.at > crash);
+                .retain(|known| known.durable || known.begun > crash);
         }
-        self.unflushed.retain(|one| one.at > crash);
+        self.unflushed.retain(|one| one.begun > crash);
     }
 
     /// What was acknowledged from `since` on is given up: the operator's choice after a split-brain, or

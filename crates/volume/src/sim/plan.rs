@@ -77,6 +77,11 @@ pub enum Trouble {
     Pin {
         pinned: bool,
     },
+    /// When the peer is next reported complete, that report is the last that gets through, and the
+    /// connection breaks.
+    AtComplete {
+        length: u64,
+    },
     /// The operator keeps the copy of the other side, whatever it lacks, while the holder is down.
     Keep,
     /// The operator gives the group to the other side, whatever its state.
@@ -184,7 +189,7 @@ impl Trouble {
             rng.range(100, 60_000)
         };
         let back = [rng.range(10_000, 600_000), rng.range(10_000, 600_000)];
-        match rng.below(if pinned { 32 } else { 26 }) {
+        match rng.below(if pinned { 33 } else { 27 }) {
             0..=2 => Self::PowerCut {
                 node,
                 back: back[0],
@@ -209,9 +214,10 @@ impl Trouble {
             23 => Self::Save { node },
             24 => Self::Restore { node },
             25 => Self::Keep,
-            26 => Self::Pin { pinned: false },
-            27 => Self::Pin { pinned: true },
-            28 | 29 => Self::Isolate { node: 0, length },
+            26 => Self::AtComplete { length },
+            27 => Self::Pin { pinned: false },
+            28 => Self::Pin { pinned: true },
+            29 | 30 => Self::Isolate { node: 0, length },
             _ => Self::Force,
         }
     }

@@ -20,7 +20,7 @@ use crate::store::Superblock;
 use hotpair_core::config::MirrorMode;
 use hotpair_core::ids::{Epoch, MemberId, Version};
 use hotpair_core::mirror::{
-    Copy, Data, Disk as DiskReport, Generation, MirrorCommitted, MirrorOrders,
+    Copy, Data, Disk as DiskReport, Generation, MirrorCommitted, MirrorOrders, MirrorReport,
 };
 use hotpair_core::time::Moment;
 use std::collections::BTreeMap;
@@ -159,6 +159,7 @@ pub struct World {
     told: Option<Version>,
     /// The operator kept a copy that lacks writes.
     given_up: bool,
+    at_complete: Option<u64>,
     ends: u64,
     quiet_end: bool,
 }
@@ -236,6 +237,7 @@ impl World {
             grown: 0,
             told: None,
             given_up: false,
+            at_complete: None,
             ends: plan.length,
             quiet_end: false,
             plan,
@@ -615,8 +617,8 @@ impl World {
             }
             Effect::Report(report) => {
                 self.trace(|| format!("{node} reports {report:?}"));
-                let host = &mut self.nodes[node];
-                host.report = Some(*report);
+                self.cut_at_complete(node, &report);
+                self.nodes[node].report = Some(*report);
             }
             Effect::Note { error, text } => {
                 self.trace(|| format!("{node} note {error}: {text}"));
@@ -647,7 +649,7 @@ impl World {
                 self.stats.solos += 1;
                 host.solo_since = Some(self.now);
             }
-        } else if !matches!(disk, DiskReport::Unknown) {
+        } else if matches!(disk, DiskReport::Attached { .. }) {
             host.solo_since = None;
         }
     }
@@ -684,7 +686,6 @@ impl World {
             MirrorMode::Memory => host.crashed_at.max(host.killed_at),
             _ => host.crashed_at,
         };
-        let crash = crash.map(|at| at + ON_THE_WAY);
         if other && let Some(since) = self.nodes[1 - node].solo_since {
             self.ledger.forgive(since);
         }

@@ -59,6 +59,41 @@ pub enum Flaw {
 }
 
 impl Superblock {
+    /// Do both say the same, whatever their sequence numbers are?
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let Self {
+            sequence: _,
+            mirror,
+            node,
+            size,
+            generation,
+            ancestors,
+            consistent,
+            open,
+            written,
+            solo,
+            base,
+            resync_base,
+            boot,
+            epoch,
+            layout,
+        } = self;
+        (*generation, *solo, *base, *resync_base)
+            == (other.generation, other.solo, other.base, other.resync_base)
+            && (*consistent, *open, *written) == (other.consistent, other.open, other.written)
+            && (*mirror, *node, *size, *boot, *epoch)
+                == (
+                    other.mirror,
+                    other.node,
+                    other.size,
+                    other.boot,
+                    other.epoch,
+                )
+            && *layout == other.layout
+            && *ancestors == other.ancestors
+    }
+
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new(MAGIC);

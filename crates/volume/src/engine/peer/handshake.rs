@@ -84,6 +84,12 @@ impl Engine {
         if !copy.is_target() || self.local().is_none() {
             return;
         }
+        if missing != Missing::Nothing && data.serial <= self.floor {
+            // It may be about to count as up to date, by an earlier word of this side: first record that it
+            // is not any more.
+            self.peer.unfit = true;
+            return;
+        }
         let given_up = matches!(copy, Copy::GivenUp { .. });
         if own_writes(data, disk) && !given_up && !planted(Fault::OverwriteDiverged) {
             if !std::mem::replace(&mut self.peer.complained, true) {
@@ -177,11 +183,15 @@ impl Engine {
         let basis = local.durable.base;
         self.peer.phase = Phase::Begin;
         self.peer.told = false;
-        self.ask(Awaited::Begin, Body::ResyncBegin { basis, snapshot }, None);
+        self.peer.begun = self.ask(Awaited::Begin, Body::ResyncBegin { basis, snapshot }, None);
     }
 
     /// The target tells what it has touched.
     pub(in crate::engine) fn on_target_says(&mut self, message: Message) {
+        if message.tag != self.peer.begun {
+            // Of an earlier begin.
+            return;
+        }
         let mut answer = None;
         let mut ready = false;
         if let Place::Attached(local) = &mut self.place {

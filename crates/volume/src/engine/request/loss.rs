@@ -26,6 +26,17 @@ impl Engine {
         self.changed = true;
     }
 
+    /// The peer may have lost what it has answered: it counts only for what is acknowledged already.
+    pub(in crate::engine) fn doubt_remote(&mut self) {
+        for key in self.requests.table.keys() {
+            if let Some(request) = self.requests.table.get_mut(key)
+                && request.remote == Side::Done
+            {
+                request.remote = Side::Missing;
+            }
+        }
+    }
+
     /// The peer is away: its halves are missing.
     pub(in crate::engine) fn lose_remote(&mut self) {
         for key in self.requests.table.keys() {

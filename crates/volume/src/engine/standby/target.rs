@@ -44,7 +44,7 @@ impl Engine {
         self.changed = true;
     }
 
-    pub(in crate::engine) fn take_begin(&mut self, basis: Generation, snapshot: bool) {
+    pub(in crate::engine) fn take_begin(&mut self, tag: u64, basis: Generation, snapshot: bool) {
         let (Some(data), Some(local)) = (self.data(), self.local()) else {
             return self.refuse(Refusal::NoDisk);
         };
@@ -67,6 +67,7 @@ impl Engine {
         let keep = (snapshot || given_up) && mark.consistent;
         let kept = self.standby.kept == Some((mark.generation, mark.solo));
         self.standby.begin = Some(Begin {
+            tag,
             basis,
             snapshot: if keep && !kept {
                 Snapshot::Wanted
@@ -148,9 +149,10 @@ impl Engine {
         }
         if !begin.told {
             begin.told = true;
+            let tag = begin.tag;
             let extents = local.log.extents();
             if local.unclean && !extents.is_empty() {
-                self.send(0, Body::Extents(extents), None);
+                self.send(tag, Body::Extents(extents), None);
             }
         }
         self.send_pages();
@@ -167,8 +169,9 @@ impl Engine {
             let Some(index) = next else {
                 begin.next_page = pages;
                 if begin.pages_out == 0 {
+                    let tag = begin.tag;
                     self.standby.begin = None;
-                    self.send(0, Body::ResyncReady, None);
+                    self.send(tag, Body::ResyncReady, None);
                 }
                 return;
             };
@@ -177,8 +180,8 @@ impl Engine {
             }
             begin.pages_out += 1;
             begin.next_page = index + 1;
-            let bits = local.bits.page(index).bits();
-            self.send(1, Body::Page { index, bits }, None);
+            let (tag, bits) = (begin.tag, local.bits.page(index).bits());
+            self.send(tag, Body::Page { index, bits }, None);
         }
     }
 

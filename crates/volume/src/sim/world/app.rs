@@ -63,14 +63,14 @@ impl World {
         } else if dice < reads + flushes {
             (Asked::Flush { since: self.now }, Event::Flush { io })
         } else if dice < reads + flushes + discards {
-            let order = self.ledger.submit(start, count, true);
+            let order = self.ledger.submit(self.now, start, count, true);
             let zero = self.rng.percent(50);
             (
                 Asked::Write { order, fua: false },
                 Event::Discard { io, at, zero },
             )
         } else {
-            let order = self.ledger.submit(start, count, false);
+            let order = self.ledger.submit(self.now, start, count, false);
             let buffer = self.nodes[node].new_buffer(vec![order; count]);
             let chance = self.plan.fua;
             let fua = self.rng.percent(chance);
@@ -181,7 +181,8 @@ impl World {
                 .report
                 .as_ref()
                 .is_some_and(|report| !report.connected.is_empty());
-            if generation != Some(data.generation) && !joined {
+            let there = self.ledger.holds(order, &self.nodes[1 - node].disk.visible);
+            if generation != Some(data.generation) && !joined && !there {
                 let what = format!("{node} is alone, and its disk bears {generation:?}");
                 self.violate("Mark", what);
             }
@@ -212,11 +213,11 @@ impl World {
             return;
         };
         let host = &mut self.nodes[node];
+        let before = host.disk.mark(&host.found);
         if next.consistent {
-            host.snapshot = false;
+            host.snapshot &= before.is_some_and(|before| before.consistent);
             return;
         }
-        let before = host.disk.mark(&host.found);
         let known = host.committed.as_ref();
         let given_up = known.is_some_and(|known| {
             let copy = known.data.copies.get(&member(node));

@@ -10,6 +10,7 @@ impl World {
             self.quiet_until = 0;
             self.cut_until = [0; 2];
             self.leader_until = 0;
+            self.at_complete = None;
             self.link.broken_until = 0;
             self.link.stalled_until = [0; 2];
             self.trace(|| "healing".into());

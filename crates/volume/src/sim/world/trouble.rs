@@ -95,6 +95,7 @@ impl World {
             Trouble::SlowDisk { node, length } => {
                 self.nodes[node].slow_until = self.now + length;
             }
+            Trouble::AtComplete { length } => self.at_complete = Some(length),
             Trouble::Quiet { length } => self.quiet_until = self.now + length,
             _ => self.operate(trouble),
         }
@@ -188,6 +189,26 @@ impl World {
             self.told = None;
             self.propose(document);
         }
+    }
+
+    /// The holder has said that the peer's copy is complete; nothing more of it is heard.
+    pub(super) fn cut_at_complete(&mut self, node: usize, report: &MirrorReport) {
+        let data = &self.leader.document.data;
+        let new = (report.complete.iter()).any(|copy| !data.is_up_to_date(*copy));
+        if !new || report.serial != data.serial {
+            return;
+        }
+        let Some(length) = self.at_complete.take() else {
+            return;
+        };
+        let known = Known {
+            report: report.clone(),
+        };
+        self.leader.known.insert(member(node), known);
+        self.cut_until[node] = self.now + length;
+        self.link.broken_until = self.now + length;
+        let conn = self.link.conn;
+        self.close_conn(conn);
     }
 
     pub(super) fn keep_other(&mut self) {
