@@ -551,10 +551,16 @@ impl<E: Decide> Driver<E> {
             return Ok(());
         };
         self.disk_looked = now;
+        // It may be mended by now, or have room again.
+        let given_up = self
+            .report
+            .as_ref()
+            .is_some_and(|report| matches!(report.disk, mirror::Disk::Failed(_)));
+        let rested = now >= self.disk_opened.saturating_add(super::LOOK_EVERY);
         if self
             .disk
             .as_ref()
-            .is_some_and(|disk| disk.failed && under_way == 0)
+            .is_some_and(|disk| (disk.failed || given_up) && under_way == 0 && rested)
         {
             self.disk = None;
         }
@@ -579,6 +585,7 @@ impl<E: Decide> Driver<E> {
                 match Disk::open(&setup.place, make) {
                     Ok(disk) => {
                         self.disk = Some(disk);
+                        self.disk_opened = now;
                         self.disk_problem = None;
                         self.find_snapshots();
                         self.tell_disk();

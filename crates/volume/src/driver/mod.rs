@@ -118,6 +118,7 @@ pub struct Driver<E> {
     /// Why it is not there, as it was told.
     disk_problem: Option<String>,
     disk_looked: u64,
+    disk_opened: u64,
     /// No requests are taken until what is under way on the disk has ended: it has grown.
     settling: bool,
     /// Of the volume, by the orders: for an image file that is to be made.
@@ -188,6 +189,7 @@ impl<E: Decide> Driver<E> {
             disk: None,
             disk_problem: None,
             disk_looked: 0,
+            disk_opened: 0,
             settling: false,
             ordered_size: None,
             device,
