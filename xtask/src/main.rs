@@ -2,6 +2,7 @@
 
 mod bench;
 mod fuzz;
+mod mirror_sim;
 mod model;
 mod sim;
 

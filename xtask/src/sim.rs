@@ -1,5 +1,6 @@
 //! `cargo xtask sim`: seeds on every core, replay of one, and the planted faults.
 
+use crate::mirror_sim::{self, MirrorSim};
 use anyhow::{Result, bail};
 use clap::Args;
 use hotpair_sim::planted;
@@ -31,8 +32,8 @@ pub struct Sim {
     #[arg(long, group = "what")]
     faults: bool,
     /// First seed.
-    #[arg(long, default_value_t = 1)]
-    from: u64,
+    #[arg(long)]
+    from: Option<u64>,
     /// With --seed: print the whole trace.
     #[arg(long)]
     trace: bool,
@@ -45,6 +46,12 @@ pub struct Sim {
     /// Plant this bug (a number of the list that --faults prints).
     #[arg(long)]
     plant: Option<usize>,
+    /// Simulate a mirror (its engine, disks, replication) instead of a cluster; seeds begin at 0.
+    #[arg(long, conflicts_with_all = ["plant", "shrink", "schedule"])]
+    mirror: bool,
+    /// With --mirror: plant this bug (a name that --mirror --faults prints).
+    #[arg(long, requires = "mirror")]
+    fault: Option<String>,
     /// With --seed: play the schedule of this bug instead of random faults, without planting it.
     #[arg(long, requires = "seed")]
     schedule: Option<usize>,
@@ -55,6 +62,9 @@ pub struct Sim {
 
 impl Sim {
     pub fn run(&self) -> Result<ExitCode> {
+        if self.mirror {
+            return self.mirror();
+        }
         if let Some(seed) = self.seed {
             return self.replay(seed);
         }
@@ -62,6 +72,37 @@ impl Sim {
             return Ok(self.faults());
         }
         self.many()
+    }
+
+    fn mirror(&self) -> Result<ExitCode> {
+        let planted = match &self.fault {
+            Some(name) => Some(mirror_sim::fault(name)?),
+            None => None,
+        };
+        if let Some(seed) = self.seed {
+            return Ok(mirror_sim::replay(seed, planted, self.trace));
+        }
+        if self.faults {
+            return Ok(mirror_sim::faults(self.jobs()));
+        }
+        let simulation = MirrorSim {
+            from: self.from.unwrap_or(0),
+            seeds: self.seeds,
+            until: self.until(Instant::now()),
+            planted,
+            keep_going: self.keep_going,
+            jobs: self.jobs(),
+        };
+        Ok(simulation.run())
+    }
+
+    fn from(&self) -> u64 {
+        self.from.unwrap_or(1)
+    }
+
+    fn until(&self, begun: Instant) -> Option<Instant> {
+        self.minutes
+            .map(|minutes| begun + Duration::from_secs_f64(minutes * 60.0))
     }
 
     fn jobs(&self) -> usize {
@@ -138,13 +179,11 @@ impl Sim {
     fn many(&self) -> Result<ExitCode> {
         planted::plant_number(self.plant)?;
         let begun = Instant::now();
-        let until = self
-            .minutes
-            .map(|minutes| begun + Duration::from_secs_f64(minutes * 60.0));
+        let until = self.until(begun);
         let end = self
             .seeds
-            .map_or(u64::MAX, |seeds| self.from.saturating_add(seeds));
-        let next = AtomicU64::new(self.from);
+            .map_or(u64::MAX, |seeds| self.from().saturating_add(seeds));
+        let next = AtomicU64::new(self.from());
         let tally = Mutex::new(Tally::default());
         std::thread::scope(|scope| {
             for _ in 0..self.jobs() {
@@ -220,8 +259,8 @@ impl Sim {
     fn faults(&self) -> ExitCode {
         let (mut caught, mut wrong) = (0, 0);
         for (number, case) in planted::CASES.iter().enumerate() {
-            let catch = planted::hunt(case, self.from, self.jobs());
-            let (good, words) = verdict(case, catch, planted::without(case, self.from));
+            let catch = planted::hunt(case, self.from(), self.jobs());
+            let (good, words) = verdict(case, catch, planted::without(case, self.from()));
             caught += u32::from(catch.is_some());
             wrong += u32::from(!good);
             println!("{number:>2} {:<26} {words}", format!("{:?}", case.fault));
@@ -283,7 +322,7 @@ struct Tally {
 }
 
 /// Time this thread has spent on a processor: a busy machine does not make the simulator look slower.
-fn on_processor() -> Duration {
+pub fn on_processor() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = text.split(' ').next().and_then(|field| field.parse().ok());
     Duration::from_nanos(nanos.unwrap_or(0))

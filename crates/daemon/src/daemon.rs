@@ -24,6 +24,7 @@ use hotpair_core::mirror::{Disk, MirrorReport};
 use hotpair_core::node::{
     Action, Durable, Event, HostAction, Identity, Input, Level, Node, PersistId, What,
 };
+use hotpair_core::plan::Presence;
 use hotpair_core::reason::Reason;
 use hotpair_core::request::{Outcome, Request};
 use hotpair_core::time::Moment;
@@ -985,6 +986,16 @@ impl Daemon {
     }
 
     /// Asks another node's daemon on the caller's behalf.
+    /// Is the member online, or silent for too short a time to be called down?
+    fn hears(&self, member: MemberId) -> bool {
+        let status = self.node.status(now());
+        let seen = status.members.get(&member).map(|seen| seen.presence);
+        matches!(
+            seen,
+            Some(Presence::Online { .. } | Presence::Silent { .. })
+        )
+    }
+
     pub(crate) fn pass_on(&mut self, node: &str, call: Call, reply: oneshot::Sender<Answer>) {
         let Some(document) = self.node.document() else {
             let _ = reply.send(Reply::Refused(crate::calls::NO_DOCUMENT.into()).into());
@@ -999,7 +1010,10 @@ impl Daemon {
             Some(_) if !crate::calls::may_be_passed(&call) => {
                 format!("this cannot be asked of {node} from here: run the command there")
             }
-            Some(member) if !self.transport.reaches(self.cluster, member) => {
+            // A connection may outlive its other end for a while.
+            Some(member)
+                if !self.hears(member) || !self.transport.reaches(self.cluster, member) =>
+            {
                 format!("{node} cannot be reached now")
             }
             Some(member) => {

@@ -456,7 +456,8 @@ fn kill(socket: &Path, limit: Duration) -> Result<(), String> {
 
 /// Keeps the process of one mirror running and connected.
 async fn keep(shared: Arc<Shared>, key: Key) {
-    loop {
+    // Until the mirror is taken out of the configuration.
+    while shared.entries().contains_key(&key) {
         match connect(&shared, &key).await {
             Ok(stream) => {
                 if !converse(&shared, &key, stream).await {

@@ -56,11 +56,14 @@ pub enum Fault {
     OverwriteDiverged,
     /// Writes under way when the peer is lost are not noted as missing there.
     ForgetInFlight,
+    /// A write is acknowledged without the peer while it is being told that it lacks nothing, and it counts
+    /// as complete all the same.
+    AloneWhileJoining,
 }
 
 impl Fault {
     /// Every fault, in order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::AckBeforePeer,
         Self::AckBeforeLocal,
         Self::AloneUnrecorded,
@@ -86,6 +89,7 @@ impl Fault {
         Self::ResyncUnlocked,
         Self::OverwriteDiverged,
         Self::ForgetInFlight,
+        Self::AloneWhileJoining,
     ];
 }
 

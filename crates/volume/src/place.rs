@@ -55,7 +55,7 @@ pub enum PlaceError {
     Missing { path: PathBuf },
     /// The filesystem has no room for the image file.
     #[error(
-        "{} needs {wanted} bytes, its filesystem has {free} free: free some space, or choose a smaller size",
+        "{} needs {wanted} bytes more, its filesystem has {free} free: free some space, or choose a smaller size",
         path.display()
     )]
     Space {
@@ -191,10 +191,20 @@ fn open_file(path: &Path, fresh: bool) -> Result<Opened, PlaceError> {
     })
 }
 
-/// A sparse file, if there is room for all of it now.
-fn make_file(path: &Path, size: u64) -> Result<(), PlaceError> {
+/// Makes an image file larger, sparse, if there is room for all that is added.
+///
+/// # Errors
+/// There is no room, or the system refuses.
+pub fn enlarge(file: &File, path: &Path, from: u64, to: u64) -> Result<(), PlaceError> {
+    room_for(path, to.saturating_sub(from))?;
+    file.set_len(to)
+        .and_then(|()| file.sync_all())
+        .map_err(error("enlarge", path))
+}
+
+/// Is there so much room, and some to spare, in the filesystem of `path`?
+fn room_for(path: &Path, size: u64) -> Result<(), PlaceError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(directory).map_err(error("make the directory of", path))?;
     let space = rustix::fs::statvfs(directory)
         .map_err(|source| error("look at the filesystem of", path)(source.into()))?;
     let free = space.f_bavail.saturating_mul(space.f_frsize);
@@ -205,6 +215,14 @@ fn make_file(path: &Path, size: u64) -> Result<(), PlaceError> {
             free,
         });
     }
+    Ok(())
+}
+
+/// A sparse file, if there is room for all of it now.
+fn make_file(path: &Path, size: u64) -> Result<(), PlaceError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(directory).map_err(error("make the directory of", path))?;
+    room_for(path, size)?;
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)

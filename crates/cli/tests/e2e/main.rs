@@ -7,6 +7,7 @@
 mod cluster;
 mod input;
 mod links;
+mod mirror_care;
 mod mirrors;
 mod operator;
 mod policies;

@@ -5,7 +5,7 @@ use hotpair_api::MirrorView;
 use hotpair_api::mirror::CopyView;
 use hotpair_lab::{Fault, Target};
 
-const DB: &str = r#"
+pub const MIRROR: &str = r#"
 [group.db]
 nodes = ["node1", "node2"]
 
@@ -21,19 +21,19 @@ make = true
 "#;
 
 /// The mirror as a node sees it, if it answers.
-fn mirror(cluster: &Cluster, host: &str) -> Option<MirrorView> {
+pub fn mirror(cluster: &Cluster, host: &str) -> Option<MirrorView> {
     let said = cluster.tried(host, &["mirror", "list", "--json"]);
     let views: Vec<MirrorView> = serde_json::from_str(&said.out).ok()?;
     views.into_iter().next()
 }
 
-fn copy<'a>(view: &'a MirrorView, node: &str) -> &'a CopyView {
+pub fn copy<'a>(view: &'a MirrorView, node: &str) -> &'a CopyView {
     let found = view.copies.iter().find(|copy| copy.node == node);
     found.unwrap_or_else(|| panic!("no copy on {node}: {view:#?}"))
 }
 
 /// Waits until a node sees the copy of `node` in this state.
-fn until_copy(cluster: &Cluster, host: &str, node: &str, state: &str) {
+pub fn until_copy(cluster: &Cluster, host: &str, node: &str, state: &str) {
     let what = format!("{host} seeing the copy of {node} {state}");
     cluster.wait_for(&what, || {
         mirror(cluster, host).is_some_and(|view| copy(&view, node).state == state)
@@ -41,7 +41,7 @@ fn until_copy(cluster: &Cluster, host: &str, node: &str, state: &str) {
 }
 
 /// Both copies are up to date, and both nodes know it.
-fn in_sync(cluster: &Cluster) {
+pub fn in_sync(cluster: &Cluster) {
     in_sync_of(cluster, "db");
 }
 
@@ -57,29 +57,30 @@ fn in_sync_of(cluster: &Cluster, name: &str) {
 }
 
 /// A pair whose group `db` runs on node1, both copies up to date.
-fn pair(name: &str) -> Option<Cluster> {
-    with_db(Cluster::up(name)?)
+pub fn pair(name: &str) -> Option<Cluster> {
+    with_db(Cluster::up(name)?, MIRROR)
 }
 
-fn with_db(cluster: Cluster) -> Option<Cluster> {
-    cluster.reconfigure("node1", |all| all + DB);
+/// The same, with this group.
+pub fn with_db(cluster: Cluster, text: &str) -> Option<Cluster> {
+    cluster.reconfigure("node1", |all| all + text);
     cluster.runs("node1", "db", "node1");
     in_sync(&cluster);
     Some(cluster)
 }
 
 /// Writes a file that is on stable storage when this returns.
-fn write(cluster: &Cluster, host: &str, name: &str, text: &str) {
+pub fn write(cluster: &Cluster, host: &str, name: &str, text: &str) {
     let script = format!("printf %s '{text}' > /var/lib/db/{name} && sync /var/lib/db/{name}");
     cluster.shell(host, &script);
 }
 
-fn read(cluster: &Cluster, host: &str, name: &str) -> String {
+pub fn read(cluster: &Cluster, host: &str, name: &str) -> String {
     cluster.run(host, &["cat", &format!("/var/lib/db/{name}")])
 }
 
 /// The images of both nodes, compared byte by byte; the filesystem's own metadata lies beyond.
-fn images_are_equal(cluster: &Cluster) {
+pub fn images_are_equal(cluster: &Cluster) {
     let sum = |host| {
         cluster.shell(
             host,
@@ -272,7 +273,9 @@ fn replication_goes_on_over_the_other_link() {
 
 #[test]
 fn split_brain_is_found_and_ends_by_the_operators_choice() {
-    let Some(cluster) = Cluster::without_witness("mirror-split").and_then(with_db) else {
+    let Some(cluster) =
+        Cluster::without_witness("mirror-split").and_then(|cluster| with_db(cluster, MIRROR))
+    else {
         return;
     };
     write(&cluster, "node1", "a", "on both");
@@ -315,7 +318,7 @@ fn disk_that_holds_something_is_overwritten_on_the_operators_word_only() {
         "node2",
         "truncate -s 70M /var/lib/hotpair/data.img && mkfs.ext4 -q /var/lib/hotpair/data.img",
     );
-    cluster.reconfigure("node1", |all| all + DB);
+    cluster.reconfigure("node1", |all| all + MIRROR);
     cluster.runs("node1", "db", "node1");
     cluster.wait_for("what the disk holds is told", || {
         mirror(&cluster, "node1").is_some_and(|view| copy(&view, "node2").disk.contains("ext4"))

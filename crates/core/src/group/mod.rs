@@ -23,7 +23,7 @@ mod tests;
 pub use run::GroupRun;
 
 use crate::config::Group;
-use crate::ids::{Epoch, GroupId, ResourceId};
+use crate::ids::{Epoch, GroupId, MemberId, ResourceId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +81,7 @@ pub enum ResourceFact {
 /// What this node shall do with the group now.
 #[derive(Clone, Debug, Hash)]
 pub struct Orders<'a> {
+    pub me: MemberId,
     pub config: &'a Group,
     pub epoch: Epoch,
     pub want: Want,

@@ -2,7 +2,7 @@
 
 use super::{ActionId, ResourceFact};
 use crate::config::{Detector, Resource, ResourceKind};
-use crate::ids::{Epoch, ResourceId};
+use crate::ids::{Epoch, MemberId, ResourceId};
 use crate::time::Moment;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -144,7 +144,7 @@ fn starts_alike(a: &ResourceKind, b: &ResourceKind) -> bool {
             (&a.command, &a.environment) == (&b.command, &b.environment)
         }
         (ResourceKind::Mirror(a), ResourceKind::Mirror(b)) => {
-            (&a.copies, a.port, a.export) == (&b.copies, b.port, b.export)
+            (&a.copies, a.export) == (&b.copies, b.export)
         }
         (ResourceKind::Mount(a), ResourceKind::Mount(b)) => {
             (&a.mirror, &a.path, &a.filesystem, &a.options)
@@ -165,9 +165,16 @@ fn longest(detector: &Detector) -> Duration {
 impl Part {
     /// Takes over its present definition. What runs and was started as something else has to be
     /// started anew; detectors, limits and the ways to stop it or to ask for its status change live.
-    pub(super) fn define(&mut self, kind: &ResourceKind) {
+    pub(super) fn define(&mut self, kind: &ResourceKind, me: MemberId) {
         if self.kind.as_ref() != Some(kind) {
-            self.kind = Some(kind.clone());
+            let mut kind = kind.clone();
+            if let ResourceKind::Mirror(mirror) = &mut kind {
+                // Where the other copy is, and whose, may change under the open device.
+                mirror.copies.retain(|node, _| *node == me);
+            }
+            if self.kind.as_ref() != Some(&kind) {
+                self.kind = Some(kind);
+            }
         }
         if self.is_up() && self.started_as.is_none() {
             // Adopted: an earlier run of the daemon started it by this definition.

@@ -188,7 +188,7 @@ impl GroupRun {
                     part.requires = requires.cloned().collect();
                 }
                 part.look = Look::of(resource);
-                part.define(&resource.kind);
+                part.define(&resource.kind, orders.me);
             }
             part.held_down = stopped.contains(id);
             let restart = part.shall_restart(orders.restarts.get(id).copied().unwrap_or_default());

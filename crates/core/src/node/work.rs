@@ -266,6 +266,7 @@ fn orders<'a>(
         .get(&me)
         .is_some_and(|member| member.maintenance);
     Orders {
+        me,
         config,
         epoch: placement.epoch,
         want,

@@ -36,6 +36,8 @@ const BUSY_ROUND: Duration = Duration::from_millis(50);
 const TERM_WAIT: Duration = Duration::from_secs(5);
 /// How long users are looked for.
 const USERS_LIMIT: Duration = Duration::from_secs(2);
+/// How long a filesystem may take to grow.
+const FIT_LIMIT: Duration = Duration::from_secs(600);
 /// How long a kill tries to unmount in good order.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// Mounts on top of each other that a kill takes away.
@@ -435,10 +437,53 @@ impl Shared {
             writable: !mount.options.iter().any(|option| option == "ro"),
             timeout,
         };
+        let (path, device) = (found.path.clone(), found.device);
         match found.check() {
-            Detected::Running => Ok(()),
+            Detected::Running => {
+                if let (Some(device), true) = (device, found.writable) {
+                    self.fit(key, mount, &path, device);
+                }
+                Ok(())
+            }
             Detected::NotRunning(why) | Detected::Failed(why) => Err(why),
         }
+    }
+
+    /// Has the filesystem take all of its device, if that is larger than when it was last looked at.
+    fn fit(&self, key: &Key, mount: &Mount, path: &Path, device: Number) {
+        let sectors = format!("/sys/dev/block/{}:{}/size", device.0, device.1);
+        let sectors = std::fs::read_to_string(sectors).ok();
+        let Some(sectors) = sectors.and_then(|text| text.trim().parse::<u64>().ok()) else {
+            return;
+        };
+        let fitted = (device.0, device.1, sectors);
+        if lock(&self.verdicts.fitted).insert(key.clone(), fitted) == Some(fitted) {
+            return;
+        }
+        let Ok(device) = self.device(key, &mount.mirror) else {
+            return;
+        };
+        // It may take long, and whoever looks is waited for.
+        let (out, key, path) = (self.out.clone(), key.clone(), path.to_owned());
+        let kind = mount.filesystem.clone();
+        std::thread::spawn(move || {
+            let size = |path: &Path| rustix::fs::statvfs(path).map_or(0, |found| found.f_blocks);
+            let before = size(&path);
+            match filesystem::grow(&kind, &device.path, &path, FIT_LIMIT) {
+                Ok(_) if size(&path) > before => {
+                    let shown = path.display();
+                    out.log(
+                        &key,
+                        format_args!("the filesystem at {shown} takes all of its device now"),
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => out.log(
+                    &key,
+                    format_args!("the filesystem was not made larger: {error}"),
+                ),
+            }
+        });
     }
 
     /// Why it could not be mounted here.

@@ -33,6 +33,8 @@ pub(super) struct Verdicts {
     gateways: Mutex<BTreeMap<Key, String>>,
     /// What is worth knowing and no problem, as it was logged last.
     pub(super) notes: Mutex<BTreeMap<Key, String>>,
+    /// Devices under mounts, with the size their filesystems were made to fit.
+    pub(super) fitted: Mutex<BTreeMap<Key, (u32, u32, u64)>>,
     wish: Mutex<Wish>,
     changed: Condvar,
 }
@@ -67,6 +69,7 @@ impl Verdicts {
         told.retain(|key, _| unless(key, &swapped));
         lock(&self.gateways).retain(|key, _| unless(key, &swapped));
         lock(&self.notes).retain(|key, _| unless(key, &swapped));
+        lock(&self.fitted).retain(|key, _| unless(key, &swapped));
         swapped
     }
 

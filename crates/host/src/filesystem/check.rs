@@ -167,7 +167,18 @@ fn failed<S: AsRef<str>>(argv: &[S], run: &Run) -> FilesystemError {
     FilesystemError::Program {
         program: argv.first().map_or("", AsRef::as_ref).to_owned(),
         outcome,
-        said: last_line(&run.text()),
+        said: gist(&run.text()),
+    }
+}
+
+/// Its last words, on one line.
+fn gist(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    let length = line.chars().count();
+    match length {
+        0 => "it said nothing".to_owned(),
+        _ => line.chars().skip(length.saturating_sub(300)).collect(),
     }
 }
 
@@ -203,6 +214,34 @@ pub fn make(
     Err(failed(&argv, &run))
 }
 
+/// Makes a mounted filesystem as large as its device; `false`: nobody knows how.
+///
+/// # Errors
+/// See [`FilesystemError`].
+pub fn grow(
+    filesystem: &str,
+    device: &Path,
+    point: &Path,
+    limit: Duration,
+) -> Result<bool, FilesystemError> {
+    let (device, point) = (device.display().to_string(), point.display().to_string());
+    let argv = match filesystem {
+        "ext2" | "ext3" | "ext4" => vec!["resize2fs".to_owned(), device],
+        "xfs" => vec!["xfs_growfs".to_owned(), point],
+        "btrfs" => ["btrfs", "filesystem", "resize", "max"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain([point])
+            .collect(),
+        _ => return Ok(false),
+    };
+    let run = run_in(argv.clone(), None, limit);
+    if run.succeeded() {
+        return Ok(true);
+    }
+    Err(failed(&argv, &run))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +270,7 @@ mod tests {
         for code in [8, 12, 16, 32, 128] {
             let error = ext4(code).unwrap_err();
             assert!(
-                error.contains(&format!("exit code {code}: said last")),
+                error.contains(&format!("exit code {code}: first said last")),
                 "{error}"
             );
         }

@@ -16,7 +16,7 @@ mod probe;
 mod table;
 mod users;
 
-pub use check::{Checked, FilesystemError, Policy, check, checker, make, maker};
+pub use check::{Checked, FilesystemError, Policy, check, checker, grow, make, maker};
 pub use child::{MountError, UnmountError, mount, unmount};
 pub use look::{MountCheck, entries};
 pub use options::{Options, OptionsError};

@@ -275,12 +275,13 @@ impl<E: Decide> Driver<E> {
             Command::Rate(rate) => engine::Command::Rate(rate),
             Command::SnapshotTake { name } => {
                 let result = self.take_snapshot(&name, false);
+                self.say_status();
                 self.control.done(ticket, result);
                 return Ok(());
             }
             Command::SnapshotRemove { name } => {
-                let result = self.remove_snapshot(&name);
-                self.control.done(ticket, result);
+                self.cow.removals.push((ticket, name));
+                self.remove_snapshots();
                 return Ok(());
             }
             Command::Expose { snapshot, at } => {

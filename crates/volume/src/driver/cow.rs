@@ -19,6 +19,8 @@ pub(super) struct Cow {
     /// Chunks to be kept, in the order in which they were needed.
     wanted: VecDeque<u64>,
     going: BTreeMap<u64, Going>,
+    /// Snapshots to be removed once nothing is going, with the tickets of who waits.
+    pub(super) removals: Vec<(u64, String)>,
 }
 
 /// A chunk that is being kept.
@@ -301,16 +303,25 @@ impl<E: Decide> Driver<E> {
         })
     }
 
-    pub(super) fn remove_snapshot(&mut self, name: &str) -> Result<(), String> {
+    /// What is just being kept for snapshots is waited for.
+    pub(super) fn remove_snapshots(&mut self) {
+        if self.cow.removals.is_empty() || !self.cow.going.is_empty() {
+            return;
+        }
+        for (ticket, name) in std::mem::take(&mut self.cow.removals) {
+            let result = self.remove_snapshot(&name);
+            self.say_status();
+            self.control.done(ticket, result);
+        }
+    }
+
+    fn remove_snapshot(&mut self, name: &str) -> Result<(), String> {
         let place = self.cow.snapshots.iter().position(|one| one.name == name);
         let Some(place) = place else {
             return Err(format!("there is no snapshot {name}"));
         };
         if self.is_exposed(name) {
             return Err(format!("the snapshot {name} is in use as a device"));
-        }
-        if !self.cow.going.is_empty() {
-            return Err("something is just being kept for it: try again".into());
         }
         let removed = self.cow.snapshots.remove(place).remove();
         self.status.wind();

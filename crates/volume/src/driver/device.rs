@@ -17,7 +17,7 @@ use crate::memory::Buffer;
 use crate::protocol::Setup;
 use crate::ring::Ring;
 use hotpair_core::config;
-use hotpair_core::ids::Epoch;
+use hotpair_core::ids::{Epoch, MemberId};
 use hotpair_core::mirror::{self, MirrorReport};
 use hotpair_host::clock;
 use hotpair_host::durable::write_atomic;
@@ -92,6 +92,12 @@ impl Device {
             asked: false,
             link: None,
         }
+    }
+
+    /// Several nodes may share the kernel's loop devices: each knows its own.
+    pub(super) fn belongs_to(&mut self, cluster: u64, me: MemberId) {
+        let short = cluster >> 32 ^ cluster & 0xffff_ffff;
+        self.name = format!("{short:08x}-{me}:{}", self.name);
     }
 
     pub(super) fn name(&self) -> &str {
@@ -545,15 +551,31 @@ impl<E: Decide> Driver<E> {
             return Ok(());
         };
         self.disk_looked = now;
+        // It may be mended by now, or have room again.
+        let given_up = self
+            .report
+            .as_ref()
+            .is_some_and(|report| matches!(report.disk, mirror::Disk::Failed(_)));
+        let rested = now >= self.disk_opened.saturating_add(super::LOOK_EVERY);
         if self
             .disk
             .as_ref()
-            .is_some_and(|disk| disk.failed && under_way == 0)
+            .is_some_and(|disk| (disk.failed || given_up) && under_way == 0 && rested)
         {
             self.disk = None;
         }
         match &mut self.disk {
             Some(disk) => {
+                let wanted = self.ordered_size.map(|size| image_size(size, &setup.place));
+                if let (false, Some(wanted)) = (disk.failed, wanted)
+                    && let Err(error) = disk.enlarge(Path::new(&setup.place.device), wanted)
+                {
+                    let text = error.to_string();
+                    if self.disk_problem.as_ref() != Some(&text) {
+                        self.control.note(true, text.clone());
+                        self.disk_problem = Some(text);
+                    }
+                }
                 if !disk.failed && disk.grown() {
                     self.settling = true;
                 }
@@ -563,6 +585,7 @@ impl<E: Decide> Driver<E> {
                 match Disk::open(&setup.place, make) {
                     Ok(disk) => {
                         self.disk = Some(disk);
+                        self.disk_opened = now;
                         self.disk_problem = None;
                         self.find_snapshots();
                         self.tell_disk();

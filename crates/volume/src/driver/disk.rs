@@ -2,7 +2,7 @@
 
 use crate::engine::{Found, IoError};
 use crate::memory::ALIGN;
-use crate::place::{self, Opened, PlaceError};
+use crate::place::{self, Kind, Opened, PlaceError};
 use hotpair_core::config::CopyPlace;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, RawFd};
@@ -82,6 +82,17 @@ impl Disk {
             }
             _ => false,
         }
+    }
+
+    /// An image file that is smaller becomes `wanted` bytes large; a device is left alone.
+    ///
+    /// # Errors
+    /// Its filesystem has no room.
+    pub fn enlarge(&self, path: &Path, wanted: u64) -> Result<(), PlaceError> {
+        if self.data.kind == Kind::Device || self.data.size >= wanted {
+            return Ok(());
+        }
+        place::enlarge(&self.data.file, path, self.data.size, wanted)
     }
 
     #[must_use]

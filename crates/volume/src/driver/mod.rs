@@ -118,6 +118,7 @@ pub struct Driver<E> {
     /// Why it is not there, as it was told.
     disk_problem: Option<String>,
     disk_looked: u64,
+    disk_opened: u64,
     /// No requests are taken until what is under way on the disk has ended: it has grown.
     settling: bool,
     /// Of the volume, by the orders: for an image file that is to be made.
@@ -137,6 +138,8 @@ pub struct Driver<E> {
     report: Option<MirrorReport>,
     status: control::StatusClock,
     ending: Ending,
+    /// The copy has another place now: the process ends as soon as its device is closed.
+    moved: bool,
     tickets: HashMap<Ticket, Asked>,
     next_ticket: u64,
 }
@@ -186,6 +189,7 @@ impl<E: Decide> Driver<E> {
             disk: None,
             disk_problem: None,
             disk_looked: 0,
+            disk_opened: 0,
             settling: false,
             ordered_size: None,
             device,
@@ -202,6 +206,7 @@ impl<E: Decide> Driver<E> {
             report: None,
             status: control::StatusClock::default(),
             ending: Ending::No,
+            moved: false,
             tickets: HashMap::new(),
             next_ticket: 0,
         })
@@ -224,7 +229,11 @@ impl<E: Decide> Driver<E> {
                 self.ended(ended)?;
             }
             self.tick()?;
+            if self.moved && self.device.is_absent() {
+                self.end()?;
+            }
             self.exposed_again()?;
+            self.remove_snapshots();
             more = self.take_requests()?;
             self.settle()?;
         }
@@ -392,6 +401,7 @@ impl<E: Decide> Driver<E> {
                 through_peer: setup.on_disk_failure == OnDiskFailure::GoOn,
                 log_extents: crate::store::LOG_EXTENTS,
             }));
+            self.device.belongs_to(setup.cluster, setup.me);
             self.sweep(true)?;
         }
         if let Some(link) = &mut self.link {
@@ -406,8 +416,8 @@ impl<E: Decide> Driver<E> {
                 .push_back(Event::Command(engine::Command::Rate(rate)));
         }
         if before.is_some_and(|before| Some(&before.place) != setup.map(|setup| &setup.place)) {
-            let text = "its place changes when the mirror process is started anew";
-            self.control.note(false, text.into());
+            // A new process looks at the new place with nothing in mind; the daemon starts it.
+            self.moved = true;
         }
         self.disk_looked = 0;
         Ok(())

@@ -66,6 +66,12 @@ impl Flushes {
         })
     }
 
+    /// One waits for the record that the local disk, which failed, does not count any more.
+    fn lacks_local(&self) -> bool {
+        let lacks = |group: &Group| group.local == Side::Missing && !group.who.is_empty();
+        self.group.as_ref().is_some_and(lacks)
+    }
+
     /// No bit is cleared by what was sent so far.
     pub(super) fn forget_clearing(&mut self) {
         self.resynced.clear();
@@ -248,7 +254,9 @@ impl Engine {
     }
 
     pub(super) fn try_end_flush(&mut self) {
-        if self.flushes.holds() && !self.alone {
+        let there = self.flushes.holds() && !self.alone;
+        let here = self.flushes.lacks_local() && !self.through;
+        if there || here {
             if self.flushes.held_since.is_none() {
                 self.flushes.held_since = Some(self.now);
                 self.changed = true;

@@ -82,7 +82,7 @@ impl Engine {
     fn refuse_growth(&mut self, why: String) {
         if self.grow.refused.as_ref() != Some(&why) {
             self.grow.refused = Some(why.clone());
-            self.note(true, format!("the copy cannot grow: {why}"));
+            self.note(false, format!("the copy waits to grow: {why}"));
         }
     }
 

@@ -218,6 +218,16 @@ impl Engine {
     /// Documents never go back, nor does what is known to be committed (rule R0).
     fn on_orders(&mut self, mut orders: Box<MirrorOrders>) {
         let known = self.orders.take();
+        let version = |orders: &MirrorOrders| {
+            let committed = orders.committed.as_ref();
+            (orders.version, committed.map(|committed| committed.version))
+        };
+        if known
+            .as_ref()
+            .is_none_or(|known| version(known) != version(&orders))
+        {
+            self.peer.refusals.retry();
+        }
         let first = known.as_ref().is_none_or(|known| known.committed.is_none());
         if let Some(known) = known {
             if known.version > orders.version {

@@ -3,6 +3,7 @@
 
 mod alone;
 mod handshake;
+mod refusals;
 
 pub(super) use handshake::own_writes;
 
@@ -76,6 +77,7 @@ pub(super) struct Peer {
     sent: Slab<Sent>,
     /// It is to be recorded though nothing waits for that: it lacks something.
     pub unfit: bool,
+    pub refusals: refusals::Refusals,
     /// Its last word was that somebody else holds the mirror.
     pub refused: bool,
     /// Everything that the target has touched is told; it is in the bitmap on the disk before the first
@@ -115,6 +117,7 @@ impl Default for Peer {
             cache: None,
             sent: Slab::new(),
             unfit: false,
+            refusals: refusals::Refusals::default(),
             refused: false,
             told: false,
             begun: 0,
@@ -151,6 +154,11 @@ impl Peer {
         self.unfit = false;
         self.lost_there = false;
         self.lacks_since = None;
+    }
+
+    /// It lacks something that nothing here names any more.
+    pub(super) fn lost_there(&self) -> bool {
+        self.lost_there
     }
 
     pub(super) fn outstanding(&self) -> usize {
@@ -196,6 +204,10 @@ impl Engine {
         let Some(session) = self.peer.session else {
             return;
         };
+        let news = self.peer.refusals.add(refusal, self.now);
+        if news && refusal == Refusal::OtherMirror {
+            self.note(true, refusal.text());
+        }
         self.send(0, Body::Refused(refusal), None);
         self.drop_session(session, refusal.text());
     }
@@ -276,8 +288,10 @@ impl Engine {
         match message.body {
             Body::Hello(hello) => self.on_hello(hello),
             Body::Refused(refusal) => {
-                let text = format!("the peer ended the connection: {}", refusal.text());
-                self.note(false, text);
+                if self.peer.refusals.add(refusal, self.now) {
+                    let text = format!("the peer ended the connection: {}", refusal.text());
+                    self.note(false, text);
+                }
                 self.peer.refused = refusal == Refusal::NotHolder;
                 self.drop_session(session, refusal.text());
             }
@@ -363,7 +377,6 @@ impl Engine {
             .data()
             .is_some_and(|data| hello.mirror != 0 && hello.mirror != data.id);
         if other || self.peer.id != Some(hello.member) {
-            self.note(true, Refusal::OtherMirror.text());
             return self.refuse(Refusal::OtherMirror);
         }
         let cache = (hello.boot, hello.run, hello.failures);
@@ -379,6 +392,7 @@ impl Engine {
             }
         }
         self.peer.cache = Some(cache);
+        self.peer.refusals.heard(&hello);
         self.peer.refused &= Some(hello.epoch) != self.active_epoch();
         self.peer.hello = Some(hello);
         let ready = self.peer_ready();
@@ -418,9 +432,14 @@ impl Engine {
             && self.peer.avoid.is_none_or(|until| self.now >= until)
     }
 
+    /// It is asked for something new now.
+    fn peer_willing(&self) -> bool {
+        self.peer_ready() && !self.peer.refusals.hold(self.now)
+    }
+
     /// Says who this side is when that has changed.
     pub(super) fn greet(&mut self) {
-        if self.peer.session.is_none() {
+        if self.peer.session.is_none() || self.peer.refusals.mute(self.now) {
             return;
         }
         let Some(orders) = &self.orders else {
@@ -448,11 +467,8 @@ impl Engine {
             active: self.is_active(),
             disk,
         });
-        let known = self.peer.greeted.as_ref().is_some_and(|greeted| {
-            let mut greeted = greeted.clone();
-            greeted.version = hello.version;
-            greeted == hello
-        });
+        let greeted = self.peer.greeted.as_ref();
+        let known = greeted.is_some_and(|greeted| refusals::same(greeted, &hello));
         if !known {
             self.peer.greeted = Some(hello.clone());
             self.send(0, Body::Hello(hello), None);
@@ -527,6 +543,7 @@ impl Engine {
             silence.filter(|_| connected),
             self.peer.hang_check.filter(|_| connected),
             self.peer.avoid,
+            self.peer.refusals.until(self.now).filter(|_| connected),
         ]
         .into_iter()
         .flatten()

@@ -340,9 +340,10 @@ impl Engine {
         self.part();
         self.role = Role::Standby;
         // What was acknowledged on a mark of its own is not on every copy that counts as up to date.
-        self.clean = self
-            .local()
-            .is_none_or(|local| local.durable.solo.is_none());
+        self.clean = match self.local() {
+            Some(local) => local.durable.solo.is_none(),
+            None => !self.peer.lost_there(),
+        };
         self.changed = true;
         // The report first.
         self.settle_report();

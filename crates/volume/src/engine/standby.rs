@@ -95,6 +95,8 @@ pub(super) struct Standby {
     stamping: Option<(u64, Epoch, Generation)>,
     /// Of which state a snapshot was taken.
     kept: Option<(Generation, Option<Generation>)>,
+    /// Of which one could not be taken: said once.
+    not_kept: Option<(Generation, Option<Generation>)>,
     /// The active side replicates to this one in this session.
     pub joined: bool,
 }

@@ -45,6 +45,8 @@ pub struct Disk {
     number: u64,
     pub meta: Vec<u8>,
     under: BTreeMap<u64, Under>,
+    /// What arrives of one that is under way when the power is cut: a bit for each sector.
+    torn: Option<(u64, u64)>,
     /// Every request fails.
     pub broken: bool,
     /// Writes find no space.
@@ -65,6 +67,7 @@ impl Disk {
             number: 0,
             meta: Vec::new(),
             under: BTreeMap::new(),
+            torn: None,
             broken: false,
             full: false,
         }
@@ -184,10 +187,17 @@ impl Disk {
         }
     }
 
+    /// At the next power cut exactly these sectors of the request arrive.
+    pub fn tear(&mut self, id: u64, sectors: u64) {
+        self.torn = Some((id, sectors));
+    }
+
     /// The power is cut.
     pub fn crash(&mut self, rng: &mut Rng) {
-        for (_, under) in std::mem::take(&mut self.under) {
+        let torn = self.torn.take();
+        for (id, under) in std::mem::take(&mut self.under) {
             let which = match rng.below(3) {
+                _ if torn.is_some_and(|(torn, _)| torn == id) => torn.map_or(0, |(_, which)| which),
                 0 => 0,
                 1 => u64::MAX,
                 _ => rng.bits(),

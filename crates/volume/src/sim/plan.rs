@@ -148,6 +148,17 @@ impl Plan {
                 (at, Trouble::draw(&mut rng, pinned))
             })
             .collect();
+        let restored: Vec<(u64, usize)> = troubles
+            .iter()
+            .filter_map(|(at, trouble)| match trouble {
+                Trouble::Restore { node } => Some((*at, *node)),
+                _ => None,
+            })
+            .collect();
+        for (at, node) in restored {
+            // There is a copy from before.
+            troubles.push((rng.range(20_000, at.max(20_001)), Trouble::Save { node }));
+        }
         troubles.sort_by_key(|(at, _)| *at);
         Self {
             blocks: rng.range(1, 11) * 1024

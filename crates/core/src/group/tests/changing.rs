@@ -113,3 +113,27 @@ fn changed_path_mounts_anew_and_changed_size_touches_nothing() {
     assert_eq!(rig.ok("stop files"), ["start files"]);
     assert_eq!(rig.ok("start files"), NONE);
 }
+
+#[test]
+fn copy_of_another_machine_touches_nothing_and_a_new_place_of_ones_own_starts_anew() {
+    let mut rig = mirrored().running();
+    let change = |rig: &mut Rig, change: &dyn Fn(&mut Mirror)| {
+        for resource in rig.config.resources.values_mut() {
+            if let ResourceKind::Mirror(mirror) = &mut resource.kind {
+                change(mirror);
+            }
+        }
+    };
+    change(&mut rig, &|mirror| {
+        let copy = mirror.copies.remove(&MemberId(2)).expect("two copies");
+        mirror.copies.insert(MemberId(3), copy);
+        mirror.port += 1;
+    });
+    assert_eq!(rig.settle(), NONE, "services run on");
+    change(&mut rig, &|mirror| {
+        let copy = mirror.copies.get_mut(&MemberId(1)).expect("it is here");
+        copy.device = "/dev/sdc".into();
+    });
+    assert_eq!(rig.settle(), ["stop files"]);
+    assert_eq!(rig.ok("stop files"), ["stop data"]);
+}

@@ -14,7 +14,6 @@ use crate::config::{
     Address, Check, Detector, Environment, Failback, FinalAction, OnStartFailure, OnStopFailure,
     OnSwitchFailure, Program, Resource, ResourceKind, Restart, Service, StartMode, Takeover,
 };
-use crate::ids::MemberId;
 use crate::report::{GroupReport, GroupState, ResourceState};
 use crate::time::Moment;
 use std::collections::BTreeMap;
@@ -90,6 +89,7 @@ impl Rig {
     fn settle(&mut self) -> Vec<String> {
         let now = self.now();
         let orders = Orders {
+            me: MemberId(1),
             config: &self.config,
             epoch: Epoch(self.epoch),
             want: self.want,
@@ -189,6 +189,7 @@ impl Rig {
 
     fn report(&self) -> GroupReport {
         let orders = Orders {
+            me: MemberId(1),
             config: &self.config,
             epoch: Epoch(self.epoch),
             want: self.want,

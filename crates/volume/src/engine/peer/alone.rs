@@ -14,7 +14,7 @@ impl Engine {
         let ours = self.local().is_some_and(|local| {
             local.durable.generation == data.generation
                 && local.durable.base == data.generation
-                && local.bits.is_empty()
+                && (local.bits.is_empty() || planted(Fault::AloneWhileJoining))
         });
         early || self.peer.is_joined() && self.peer.stamped == Some(data.generation) && ours
     }
@@ -40,7 +40,7 @@ impl Engine {
         let Some(local) = self.local() else {
             return false;
         };
-        if self.peer.phase == Phase::Joining {
+        if self.peer.phase == Phase::Joining && !planted(Fault::AloneWhileJoining) {
             // It is about to be told that it lacks nothing.
             return false;
         }
@@ -89,10 +89,11 @@ impl Engine {
         let there = self
             .other()
             .is_some_and(|other| self.data().is_some_and(|data| data.is_up_to_date(other)));
+        let held = self.requests.held_since.or(self.flushes.held_since);
         !self.setup.through_peer
             || !there
             || !self.peer.is_joined() && late
-            || self.requests.held_since.is_some_and(|since| {
+            || held.is_some_and(|since| {
                 !self.through && self.now >= since.plus(self.peer_timeout() * 4)
             })
     }

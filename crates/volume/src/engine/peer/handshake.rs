@@ -42,7 +42,8 @@ impl Engine {
             return;
         }
         match self.peer.phase {
-            Phase::Apart => self.approach(&data),
+            Phase::Apart if self.peer_willing() => self.approach(&data),
+            Phase::Apart => {}
             Phase::Filling => self.fill_peer(&data),
             Phase::Begin => self.begin_sent(),
             Phase::Joining => {}
@@ -235,6 +236,7 @@ impl Engine {
             return;
         }
         self.peer.phase = Phase::Resync;
+        self.peer.refusals.clear();
         self.begin_sending();
         self.resend();
         self.resend_flush();
@@ -264,13 +266,14 @@ impl Engine {
     pub(in crate::engine) fn on_stamped(&mut self, generation: Generation) {
         self.peer.stamping = false;
         self.changed = true;
-        if !self.place.lacks_nothing() {
+        if !self.place.lacks_nothing() && !planted(Fault::AloneWhileJoining) {
             // Something has failed meanwhile that the peer lacks now: from the start.
             return self.part();
         }
         self.peer.stamped = Some(generation);
         if matches!(self.peer.phase, Phase::Joining | Phase::Resync) {
             self.peer.phase = Phase::Joined;
+            self.peer.refusals.clear();
             self.peer.unfit = false;
             self.peer.apart_since = None;
             self.resend();

@@ -89,6 +89,7 @@ impl Engine {
             .map(|local| (local.durable.generation, local.durable.solo));
         if result.is_ok() {
             self.standby.kept = state;
+            self.standby.not_kept = None;
         }
         let Some(begin) = &mut self.standby.begin else {
             return;
@@ -98,10 +99,12 @@ impl Engine {
             return;
         }
         self.standby.begin = None;
-        self.note(
-            true,
-            "the copy that was given up could not be kept in a snapshot: it is not overwritten",
-        );
+        if std::mem::replace(&mut self.standby.not_kept, state) != state {
+            self.note(
+                true,
+                "the copy that was given up could not be kept in a snapshot: it is not overwritten",
+            );
+        }
         self.refuse(Refusal::NoDisk);
     }
 

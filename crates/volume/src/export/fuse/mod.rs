@@ -90,7 +90,7 @@ impl Session {
     pub fn release_left_over(name: &str, all: bool) -> io::Result<Job> {
         let mark = loop_device::mark(name);
         // A longer one is cut, and has no such end.
-        let like = (all && name.len() < 40).then(|| loop_device::mark(&format!("{name}@")));
+        let like = (all && name.len() < 37).then(|| loop_device::mark(&format!("{name}@")));
         let numbers = loop_device::bound();
         Job::start(&[], |_| {
             loop_device::release_left_over(&numbers, &mark, like.as_ref())
