@@ -29,6 +29,15 @@ impl World {
         Some(mirror.data(newest)?.1.clone())
     }
 
+    /// Has this host acknowledged, or is it to, on a mark of its own?
+    #[must_use]
+    pub fn writes_alone(&self, host: usize) -> bool {
+        self.mirror.as_ref().is_some_and(|mirror| {
+            let side = mirror.side_of(host);
+            side.is_some_and(|side| mirror.sides[side].node.solo_since.is_some())
+        })
+    }
+
     /// `version` is committed, and all it was made from.
     pub(crate) fn check_mirror_documents(&mut self, version: Version) {
         let Some(mirror) = &mut self.mirror else {
