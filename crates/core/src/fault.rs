@@ -74,7 +74,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, in order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::StartWithoutCheck,
         Self::NoSilenceAfterHostRestart,
         Self::LeaseFromReceipt,
@@ -102,6 +102,10 @@ impl Fault {
         Self::StaleStopMoves,
         Self::HalfIsMajority,
         Self::ClearedBeforeJoint,
+        Self::IgnoreDivergence,
+        Self::TakenForClean,
+        Self::PromoteOutdated,
+        Self::UnpinSolo,
     ];
 }
 

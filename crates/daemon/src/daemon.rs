@@ -258,6 +258,11 @@ impl Daemon {
         let Some(document) = document else { return };
         self.executor.configure(&document.config);
         for (group, resource, epoch) in self.executor.adopt(&document.config) {
+            let config = document.config.groups.get(&group);
+            if config.is_some_and(|group| group.mirror(&resource).is_some()) {
+                // Whatever its first report says: that it closes is to be noticed.
+                self.open.insert((group.clone(), resource.clone()), epoch);
+            }
             self.step(Input::Fact {
                 group,
                 resource,

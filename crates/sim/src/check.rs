@@ -38,6 +38,15 @@ pub enum Rule {
     Reasons,
     /// Work and traffic are bounded.
     BoundedWork,
+    /// A write to a mirror is acknowledged when it is on every copy that counts as up to date.
+    MirrorRecorded,
+    /// What was written to a mirror and acknowledged is read, never something older; and both copies
+    /// are equal at the end.
+    MirrorData,
+    /// Only a copy that is up to date is used, and a copy counts as up to date only if its disk is.
+    MirrorPromoted,
+    /// What a side wrote alone is kept before it is overwritten.
+    MirrorKept,
     /// Once everything is healed, everything runs again.
     Liveness,
     /// The core gave up on an assertion.
@@ -128,6 +137,24 @@ impl Ledger {
             }
         }
         at == older
+    }
+
+    /// Each document after `from` up to `to` that the latter was made from, with the one before it.
+    #[must_use]
+    pub fn steps(&self, from: Version, to: Version) -> Vec<(Arc<Document>, Arc<Document>)> {
+        let mut steps = Vec::new();
+        let mut at = to;
+        while at > from {
+            let Some(parent) = self.parents.get(&at).filter(|&&parent| parent < at) else {
+                break;
+            };
+            if let (Some(old), Some(new)) = (self.documents.get(parent), self.documents.get(&at)) {
+                steps.push((Arc::clone(old), Arc::clone(new)));
+            }
+            at = *parent;
+        }
+        steps.reverse();
+        steps
     }
 
     /// A member says that `version` is committed; `kept` are the versions on the members' disks.

@@ -90,6 +90,7 @@ impl World {
             } => {
                 self.spoil(host, group, resource, how, for_us);
             }
+            Fault::Mirror(fault) => self.inflict_on_mirror(&fault),
             Fault::Operator { at, what } => self.operate(at, what),
             Fault::After {
                 trigger,
@@ -129,6 +130,7 @@ impl World {
             it.clocks.stop(self.now_us, false);
         }
         self.end_writes(host, done);
+        self.mirror_power_cut(host);
         self.queue
             .push(self.now_us + for_us, Event::PowerOn { host });
     }
@@ -174,6 +176,7 @@ impl World {
     /// The operator (or a policy) ends hotpair on this host in good order.
     pub(crate) fn stop_hotpair(&mut self, host: usize, for_us: u64) {
         note!(self, "m{} stops hotpair", host + 1);
+        self.end_mirror(host, for_us);
         for group in self.groups.clone() {
             self.cut(host, &group);
             self.hosts[host].parts.retain(|(of, _), _| *of != group);
@@ -238,6 +241,9 @@ impl World {
             let up = up.filter(|((of, _), part)| *of == group && part.state == PartState::Up);
             let names: Vec<_> = up.map(|(name, _)| name.clone()).collect();
             if let Some(name) = names.get(resource % names.len().max(1)) {
+                if self.is_mirror(name) {
+                    return self.end_mirror(host, 100_000);
+                }
                 self.part_died(host, name, "it ended by itself");
                 return;
             }
@@ -284,6 +290,7 @@ impl World {
             row.fill(Lane::default());
         }
         self.slow_cut_us.fill(0);
+        self.heal_mirror();
         let base = &mut self.machines.network;
         base.loss_ppm = base.loss_ppm.min(1_000);
         for host in 0..self.hosts.len() {

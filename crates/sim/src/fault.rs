@@ -1,5 +1,6 @@
 //! What goes wrong and what the operator does: drawn before the run, so that it can be shrunk.
 
+use crate::mirror::MirrorFault;
 use crate::rng::Rng;
 
 /// Something that happens to the simulated world. Hosts are indices, spans are microseconds.
@@ -100,6 +101,8 @@ pub enum Fault {
         at: usize,
         what: Operator,
     },
+    /// Of a mirror, if the cluster has one.
+    Mirror(MirrorFault),
     /// `fault` happens `delay_us` after the next `trigger`.
     After {
         trigger: Trigger,

@@ -2,6 +2,7 @@
 
 use crate::clock::Clocks;
 use crate::fault::Spoil;
+use crate::mirror::News;
 use hotpair_core::document::Document;
 use hotpair_core::group::{ActionId, Work};
 use hotpair_core::guard::{Guard, GuardInput, Promises, Wanted};
@@ -30,7 +31,7 @@ pub struct Host {
     /// The guard's file in /run.
     pub promises: Option<Promises>,
     pub guard: Process<Guard, GuardInput>,
-    pub node: Process<Node, Input>,
+    pub node: Process<Node, Word>,
     /// What the daemon last wanted of the guard.
     pub wanted: Option<Wanted>,
     /// Document the daemon last wrote.
@@ -42,6 +43,14 @@ pub struct Host {
     pub load: Load,
     /// Not powered on while this request of the operator is open.
     pub held_off_by: Option<u64>,
+}
+
+/// What the daemon is told.
+#[derive(Debug)]
+pub enum Word {
+    Input(Input),
+    /// By its mirror process.
+    Mirror(News),
 }
 
 /// A process that may be killed or frozen.

@@ -17,6 +17,7 @@ pub mod cluster;
 mod disaster;
 pub mod fault;
 pub mod host;
+pub mod mirror;
 pub mod operator;
 pub mod planted;
 mod programs;

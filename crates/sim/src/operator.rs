@@ -67,6 +67,7 @@ impl World {
             host + 1,
             text.chars().take(200).collect::<String>()
         );
+        self.mirror_hears_operator(&request);
         let life = self.hosts[host].node.life;
         let asked = Asked {
             host,
@@ -366,6 +367,9 @@ impl World {
         for request in repairs(&document, self) {
             self.ask(at, request);
         }
+        for request in self.mirror_repairs() {
+            self.ask(at, request);
+        }
         // A leave whose answer was lost may have been decided: it is ended as usual, and started again.
         let left = document.members.iter().filter(|(_, member)| member.left);
         let left: Vec<usize> = left.map(|(&node, _)| cluster::host_of(node)).collect();
@@ -523,6 +527,7 @@ pub fn unsettled(world: &World) -> Option<String> {
         .groups
         .keys()
         .find_map(|group| group_unsettled(world, document, group))
+        .or_else(|| world.mirror_unsettled())
 }
 
 fn group_unsettled(world: &World, document: &Document, group: &GroupId) -> Option<String> {

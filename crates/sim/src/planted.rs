@@ -6,6 +6,7 @@
 
 mod documents;
 mod leases;
+mod mirrors;
 mod pins;
 mod stage;
 
@@ -13,6 +14,7 @@ use crate::check::Rule;
 use crate::rng::Rng;
 use crate::run::{Outcome, heal, watch};
 use crate::world::World;
+use hotpair_core::config::{OnSplitBrain, ResourceKind};
 use hotpair_core::fault::{Fault, plant};
 use stage::{Played, Setting, Stage, setting};
 use std::sync::Mutex;
@@ -123,8 +125,22 @@ fn ungated(rng: &mut Rng) -> Setting {
     setting
 }
 
+/// The group rests on a mirror; the operator decides about split-brain.
+fn mirrored(rng: &mut Rng) -> Setting {
+    let mut setting = pair(rng);
+    for group in setting.cluster.groups.values_mut() {
+        crate::mirror::add(group, rng);
+        for resource in group.resources.values_mut() {
+            if let ResourceKind::Mirror(mirror) = &mut resource.kind {
+                mirror.on_split_brain = OnSplitBrain::ByHand;
+            }
+        }
+    }
+    setting
+}
+
 /// Every planted fault with its schedule and the number of seeds that must be enough to catch it.
-pub const CASES: [Case; 27] = [
+pub const CASES: [Case; 31] = [
     case(Fault::StartWithoutCheck, 10, pair, leases::isolated_holder),
     case(
         Fault::NoSilenceAfterHostRestart,
@@ -229,6 +245,25 @@ pub const CASES: [Case; 27] = [
         10,
         pair,
         documents::lease_of_the_old_voters,
+    ),
+    case(Fault::IgnoreDivergence, 10, mirrored, mirrors::split_brain),
+    case(
+        Fault::TakenForClean,
+        10,
+        mirrored,
+        mirrors::holder_without_power,
+    ),
+    case(
+        Fault::PromoteOutdated,
+        10,
+        mirrored,
+        mirrors::outdated_successor,
+    ),
+    case(
+        Fault::UnpinSolo,
+        10,
+        mirrored,
+        mirrors::armed_before_it_has_spoken,
     ),
 ];
 

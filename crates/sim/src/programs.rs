@@ -48,7 +48,11 @@ impl World {
             self.done_in(host, 500, action.id, Ok(()));
             return;
         };
-        let process = !matches!(resource.kind, ResourceKind::Address(_));
+        // A mirror's process is the daemon's, not the group's.
+        let process = !matches!(
+            resource.kind,
+            ResourceKind::Address(_) | ResourceKind::Mirror(_)
+        );
         let part = self.hosts[host].parts.entry(name.clone()).or_insert(Part {
             state: PartState::Down,
             epoch: action.epoch,
@@ -64,6 +68,16 @@ impl World {
             .parts
             .get(&name)
             .is_some_and(|part| part.state == PartState::Down);
+        if self.is_mirror(&name) {
+            let (id, work, epoch) = (action.id, action.work, action.epoch);
+            let limits = (resource.start_timeout, resource.stop_timeout);
+            if part_is_down && work != Work::Start {
+                self.done_in(host, 300, id, Ok(()));
+            } else {
+                self.begin_mirror_work(host, id, work, epoch, limits);
+            }
+            return;
+        }
         match action.work {
             Work::Start => self.begin_start(host, &name, &resource, action.id, action.epoch),
             Work::Stop => self.begin_stop(host, &name, &resource, action.id),
@@ -155,7 +169,7 @@ impl World {
         }
     }
 
-    fn enter(
+    pub(crate) fn enter(
         &mut self,
         host: usize,
         name: &Name,
@@ -204,7 +218,13 @@ impl World {
             );
             return;
         }
-        let Some(part) = it.parts.get_mut(&name).filter(|part| part.change == change) else {
+        if it.parts.get(&name).is_none_or(|part| part.change != change) {
+            return;
+        }
+        if self.mirror.is_some() && self.is_mirror(&name) {
+            return self.mirror_worked(host, ok);
+        }
+        let Some(part) = self.hosts[host].parts.get_mut(&name) else {
             return;
         };
         part.state = match (part.state, ok) {
@@ -240,7 +260,13 @@ impl World {
         }
     }
 
-    fn done_in(&mut self, host: usize, delay_us: u64, id: ActionId, result: Result<(), String>) {
+    pub(crate) fn done_in(
+        &mut self,
+        host: usize,
+        delay_us: u64,
+        id: ActionId,
+        result: Result<(), String>,
+    ) {
         self.tell_node_in(host, delay_us, Input::Done { id, result });
     }
 
@@ -314,7 +340,12 @@ impl World {
     /// A daemon that has just started finds what an earlier one left.
     pub(crate) fn adopt(&mut self, host: usize) {
         let parts = self.hosts[host].parts.iter();
-        let found = parts.filter(|(_, part)| part.state != PartState::Down);
+        // Of a mirror only what is open counts.
+        let found = parts.filter(|(name, part)| match part.state {
+            PartState::Down => false,
+            PartState::Up => true,
+            PartState::Starting | PartState::Stopping => !self.is_mirror(name),
+        });
         let found: Vec<_> = found
             .map(|(name, part)| (name.clone(), part.epoch))
             .collect();

@@ -3,6 +3,7 @@
 use crate::check::{Rule, Violation};
 use crate::cluster::{self, Machines};
 use crate::fault::{self, Fault};
+use crate::mirror;
 use crate::operator::{Errand, unsettled};
 use crate::rng::Rng;
 use crate::world::{Event, World};
@@ -15,6 +16,12 @@ const SECOND: u64 = 1_000_000;
 
 /// Longest time after healing until everything must run, in simulated microseconds.
 pub const HEALING_US: u64 = 120 * SECOND;
+
+/// So many seeds of a hundred have a mirror, if there are two nodes.
+const WITH_MIRROR: u64 = 25;
+
+/// Longest time until the disks are at rest once the application asks for nothing more.
+const IDLE_US: u64 = 30 * SECOND;
 
 /// Everything a run is made of.
 #[derive(Clone, Debug)]
@@ -42,10 +49,23 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed, 1);
-        let (cluster, machines) = cluster::draw(&mut rng);
+        let (mut cluster, machines) = cluster::draw(&mut rng);
         let phase_us = rng.range(5, 40) * SECOND;
         let members = cluster.members().len();
-        let faults = fault::draw(&mut rng, members, phase_us);
+        let mut faults = fault::draw(&mut rng, members, phase_us);
+        // Numbers of its own: the other seeds are what they were.
+        let mut rng = Rng::new(seed, 6);
+        if rng.percent(WITH_MIRROR) {
+            mirror::draw(&mut rng, &mut cluster);
+            if !cluster
+                .groups
+                .values()
+                .all(|group| group.mirrors().next().is_none())
+            {
+                faults.extend(mirror::draw_trouble(&mut rng, phase_us));
+                faults.sort_by_key(|(at, _)| *at);
+            }
+        }
         Self {
             seed,
             cluster,
@@ -147,10 +167,32 @@ fn demand_liveness(world: &mut World) {
             world.violated(Rule::Liveness, trouble);
         }
     }
+    if world.violation.is_none() {
+        compare_copies(world);
+    }
     if world.violation.is_none()
         && let Some(text) = world.unanswered()
     {
         world.violated(Rule::ActionsEnd, text);
+    }
+}
+
+/// Lets the mirror come to rest, and looks at both disks.
+fn compare_copies(world: &mut World) {
+    if world.mirror.is_none() {
+        return;
+    }
+    world.quieten_mirror();
+    let deadline = world.now_us + IDLE_US;
+    world.run_for(SECOND);
+    while !world.mirror_is_idle() && world.violation.is_none() {
+        if world.now_us > deadline {
+            world.violated(Rule::ActionsEnd, "requests to the mirror do not end".into());
+        }
+        world.run_for(SECOND / 4);
+    }
+    if world.violation.is_none() {
+        world.compare_mirror();
     }
 }
 

@@ -7,7 +7,7 @@ use crate::host::{Gate, Load, PartState};
 use crate::world::{Event, World, note};
 use hotpair_core::group::ResourceFact;
 use hotpair_core::guard::{GuardAction, GuardEvent, GuardInput, Wanted};
-use hotpair_core::ids::{Epoch, GroupId, MemberId, Version};
+use hotpair_core::ids::{Epoch, GroupId, MemberId, ResourceId, Version};
 use hotpair_core::message::{Datagram, Message};
 use hotpair_core::node::{Action, Durable, HostAction, Input, PersistId, What};
 use std::collections::BTreeMap;
@@ -62,6 +62,21 @@ impl World {
             return;
         };
         let actions = node.step(now, input);
+        self.after_node(host, actions);
+    }
+
+    /// Its mirror process has connected, or is gone.
+    pub(crate) fn node_hears_of_mirror(
+        &mut self,
+        host: usize,
+        group: &GroupId,
+        resource: &ResourceId,
+    ) {
+        let now = self.hosts[host].clocks.read(self.now_us);
+        let Some(node) = &mut self.hosts[host].node.it else {
+            return;
+        };
+        let actions = node.mirror_connected(now, group, resource);
         self.after_node(host, actions);
     }
 
@@ -220,8 +235,7 @@ impl World {
             Action::Persist { id, state } => self.write(host, id, state),
             Action::Guard(wanted) => self.want(host, *wanted),
             Action::Resource(action) => self.begin_work(host, action),
-            // No simulated cluster has mirrors yet.
-            Action::Mirror { .. } => {}
+            Action::Mirror { orders, .. } => self.order_mirror(host, orders),
             Action::Answer { id, outcome } => self.answered(host, id, outcome),
             Action::Event(event) => {
                 note!(
@@ -313,8 +327,14 @@ impl World {
                     return format!("{group} nobody {}", placement.epoch);
                 };
                 let moving = placement.moving.as_ref().map(|moving| moving.to);
+                let mirrors = &placement.mirrors;
+                let mirrors = if mirrors.is_empty() {
+                    String::new()
+                } else {
+                    format!(" {mirrors:?}")
+                };
                 format!(
-                    "{group} {holder} {} {:?} {moving:?} {:?}",
+                    "{group} {holder} {} {:?} {moving:?} {:?}{mirrors}",
                     placement.epoch, placement.goal, placement.pin
                 )
             });

@@ -3,7 +3,8 @@
 use crate::check::{Ledger, Rule, Violation};
 use crate::cluster::{Machines, Network, group_id, host_of, member};
 use crate::fault::{Fault, Trigger};
-use crate::host::{Gate, Host, PartState};
+use crate::host::{Gate, Host, PartState, Word};
+use crate::mirror::{Happening, Mirrored};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use hotpair_core::config::Cluster;
@@ -104,6 +105,7 @@ pub enum Event {
         host: usize,
     },
     Fault(Fault),
+    Mirror(Box<Happening>),
     /// The operator looks after a request that is not finished.
     Operator(crate::operator::Errand),
 }
@@ -119,6 +121,8 @@ pub struct World {
     pub ledger: Ledger,
     pub violation: Option<Violation>,
     pub desk: crate::operator::Desk,
+    /// Of one of the groups.
+    pub mirror: Option<Box<Mirrored>>,
     /// `cut_until[from][to]`
     pub cut_until: Vec<Vec<u64>>,
     /// `lanes[from][to]`: what a schedule does to one direction between two hosts.
@@ -187,6 +191,7 @@ impl World {
             ledger: Ledger::default(),
             violation: None,
             desk: crate::operator::Desk::default(),
+            mirror: Mirrored::of(cluster, seed).map(Box::new),
             cut_until: vec![vec![0; machines.hosts]; machines.hosts],
             lanes: vec![vec![Lane::default(); machines.hosts]; machines.hosts],
             slow_cut_us: vec![0; machines.hosts],
@@ -205,6 +210,7 @@ impl World {
         }
         world.saw(0, &document, None);
         world.committed(0, document.version);
+        world.begin_mirror();
         world
     }
 
@@ -322,6 +328,7 @@ impl World {
             Event::EndSlew { host } => self.slew(host, 0),
             Event::EndSpoil { host } => self.tell_verdicts(host),
             Event::Fault(fault) => self.inflict(fault),
+            Event::Mirror(happening) => self.mirror_happens(*happening),
             Event::Operator(errand) => self.look_after(errand),
         }
     }
@@ -330,7 +337,7 @@ impl World {
     pub fn to_node(&mut self, host: usize, input: Input) {
         if self.hosts[host].node_stuck(self.now_us) {
             let from_network = matches!(input, Input::Message { .. });
-            self.hosts[host].node.keep(input, from_network);
+            self.hosts[host].node.keep(Word::Input(input), from_network);
         } else {
             self.step_node(host, input);
         }
@@ -572,6 +579,7 @@ impl World {
         let life = it.node.life;
         note!(self, "m{} daemon starts", host + 1);
         self.adopt(host);
+        self.mirror_daemon_starts(host);
         self.tell_verdicts(host);
         self.to_node(host, Input::Tick);
         let first = self.rng.range(0, 5_000_000);
@@ -593,6 +601,7 @@ impl World {
             it.excused_until = now + u64::try_from(lease).unwrap_or(0) * 102 / 100;
         }
         self.touched = true;
+        self.mirror_thaws(host);
         let waiting = self.hosts[host].guard.inbox.len() + self.hosts[host].node.inbox.len();
         self.expect_backlog(host, waiting);
         if !self.hosts[host].guard_stuck(now) && self.hosts[host].guard.it.is_some() {
@@ -608,8 +617,11 @@ impl World {
             }
         }
         if !self.hosts[host].node_stuck(now) && self.hosts[host].node.it.is_some() {
-            while let Some(input) = self.hosts[host].node.inbox.pop_front() {
-                self.step_node(host, input);
+            while let Some(word) = self.hosts[host].node.inbox.pop_front() {
+                match word {
+                    Word::Input(input) => self.step_node(host, input),
+                    Word::Mirror(news) => self.daemon_hears(host, news),
+                }
             }
             self.to_node(host, Input::Tick);
         }
@@ -688,6 +700,9 @@ impl World {
         );
         if let Err((rule, text)) = self.ledger.committed(version, &kept) {
             self.violated(rule, format!("m{}: {text}", host + 1));
+        }
+        if self.mirror.is_some() {
+            self.check_mirror_documents(version);
         }
         self.fire(Trigger::Commit);
     }

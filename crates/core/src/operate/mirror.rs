@@ -136,6 +136,9 @@ impl Desk<'_> {
                 }
                 Some(report) => match &report.disk {
                     Disk::Failed(why) => why.clone(),
+                    Disk::Attached {
+                        consistent: true, ..
+                    } => "it was made, and has never been synchronised".to_owned(),
                     Disk::Attached { .. } => {
                         "a resynchronisation of it has begun and not ended".to_owned()
                     }

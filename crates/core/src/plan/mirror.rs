@@ -311,6 +311,8 @@ impl<'a> Draft<'a> {
             return None;
         }
         match &report.disk {
+            // It was made, and has never been synchronised: there is nothing of this mirror on it.
+            disk if fresh(disk) && !first_copy(data) => None,
             Disk::Attached {
                 generation,
                 consistent: true,

@@ -12,12 +12,12 @@
 //!
 //! [`run`] is one seed: [`Stats`] if all rules held, the first [`Violation`] otherwise.
 
-mod disk;
+pub mod disk;
 mod leader;
-mod ledger;
-mod node;
+pub mod ledger;
+pub mod node;
 mod plan;
-mod rng;
+pub mod rng;
 mod world;
 
 use crate::fault::{self, Fault};

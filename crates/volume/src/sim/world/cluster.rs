@@ -61,15 +61,14 @@ impl World {
             });
         };
         let holder = index(holder);
-        if document.leaving {
-            if let Some(told) = self.told
-                && self.leader.closed(told)
-            {
-                let other = fit.iter().find(|node| **node != holder);
-                let to = other.or(fit.first()).map(|node| member(*node));
-                self.told = None;
-                return Some(self.leader.pass_on(to, true));
-            }
+        if document.leaving
+            && let Some(told) = self.told
+            && self.leader.closed(told)
+        {
+            let other = fit.iter().find(|node| **node != holder);
+            let to = other.or(fit.first()).map(|node| member(*node));
+            self.told = None;
+            return Some(self.leader.pass_on(to, true));
         }
         // Its disk failed, and it goes on through the other one: the group moves there.
         let through = document.data.copies.get(&member(holder)) == Some(&Copy::Lost);
@@ -83,11 +82,12 @@ impl World {
         let gone =
             host.lease_until + 5000 < self.now || !self.online(holder) && host.gate.is_none();
         let pinned = document.pinned;
-        if gone && !pinned {
-            if let Some(to) = fit.iter().find(|node| **node != holder) {
-                self.told = None;
-                return Some(self.leader.pass_on(Some(member(*to)), false));
-            }
+        if gone
+            && !pinned
+            && let Some(to) = fit.iter().find(|node| **node != holder)
+        {
+            self.told = None;
+            return Some(self.leader.pass_on(Some(member(*to)), false));
         }
         // It has lost its host or its lease since it opened: another epoch, sometimes.
         let known = self.leader.known.get(&member(holder));
