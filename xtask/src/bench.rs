@@ -5,6 +5,7 @@ mod guests;
 mod idle;
 mod mirror;
 mod peers;
+mod postgres;
 mod row;
 mod soak;
 mod table;
@@ -44,6 +45,8 @@ enum What {
     Soak(Soak),
     /// What a mirror costs, against the raw disk. Needs fio; no cluster is made.
     Mirror(mirror::Bench),
+    /// Cut the power under PostgreSQL on a mirror: time to the first commit; none may be lost.
+    Postgres(postgres::Bench),
 }
 
 #[derive(Args)]
@@ -116,6 +119,14 @@ impl Bench {
             What::Failover(failover) => failover.run(&program)?,
             What::Idle => idle::run(&program)?,
             What::Soak(soak) => soak.run(&program)?,
+            What::Postgres(bench) => {
+                let machine = Machine::start();
+                Report {
+                    cuts: vec![bench.run(&program)?],
+                    machine: machine.end(),
+                    ..Report::default()
+                }
+            }
             What::Mirror(_) => Report::default(),
         };
         self.end(&report)

@@ -33,7 +33,8 @@ pub struct Boot {
     pub cgroup: PathBuf,
     /// State directory of the host outside: the logs of its services.
     pub state: PathBuf,
-    /// Holds what becomes `/var/lib/hotpair`, and the host's changes to `/etc`; survives a power cut.
+    /// Holds what becomes `/var/lib/hotpair`, and the host's changes to `/etc`, `/var/lib` and `/srv`;
+    /// survives a power cut.
     pub disk: PathBuf,
     /// The program that becomes `hotpair` in the host.
     pub program: PathBuf,
@@ -100,6 +101,8 @@ fn mounts(boot: &Boot) -> Result<()> {
     private_copy("/etc", &boot.disk.join("etc"))?;
     make(Path::new("/etc/hotpair"))?;
     private_copy("/var/lib", &boot.disk.join("var-lib"))?;
+    make(Path::new("/srv"))?;
+    private_copy("/srv", &boot.disk.join("srv"))?;
     make(Path::new("/var/lib/hotpair"))?;
     let disk = boot.disk.join("hotpair");
     make(&disk)?;

@@ -8,7 +8,7 @@
 //!   └── client
 //! ```
 //! Each host has its own PID, network, mount, UTS and IPC namespace and its own cgroup. It sees the
-//! machine's file system, with its own layer over `/etc` and `/var/lib`, its own `/run`, `/proc`
+//! machine's file system, with its own layer over `/etc`, `/var/lib` and `/srv`, its own `/run`, `/proc`
 //! and `/sys`; `/tmp` is the machine's. `hotpair` in a host is the program that started the lab.
 //!
 //! [`Lab`] is the way in for tests and the benchmark, [`cli`] for the command line.

@@ -238,11 +238,24 @@ impl Plan {
         })
     }
 
-    /// The practice cluster: [`Plan::bare`] plus the cluster's own programs, set up as a user would
-    /// set them up, and one group, `practice`: the virtual IP and the sample application on it.
+    /// The practice cluster: [`Plan::members`] and one group, `practice`: the virtual IP and the
+    /// sample application on it.
+    pub fn cluster(shape: Shape) -> Result<Self> {
+        let mut plan = Self::members(shape)?;
+        plan.add_group(&practice_group(shape.nodes));
+        if shape.witness == Witness::Host || shape.nodes > 2 {
+            // A new witness or node has a vote as soon as old and new voters have agreed on it; until
+            // then nothing is taken over.
+            plan.patiently("node1", &["sh", "-c", PROTECTED], None);
+        }
+        Ok(plan)
+    }
+
+    /// A cluster without groups: [`Plan::bare`] plus the cluster's own programs, set up as a user
+    /// would set them up.
     ///
     /// This is the one place that knows the cluster's command lines.
-    pub fn cluster(shape: Shape) -> Result<Self> {
+    pub fn members(shape: Shape) -> Result<Self> {
         let mut plan = Self::bare(shape)?;
         for i in 1..=shape.nodes {
             plan.services.push(service(
@@ -283,12 +296,6 @@ impl Plan {
             ];
             plan.patiently("witness", &join, None);
             plan.start("witness", "witness");
-        }
-        plan.add_group(&practice_group(shape.nodes));
-        if shape.witness == Witness::Host || shape.nodes > 2 {
-            // A new witness or node has a vote as soon as old and new voters have agreed on it; until
-            // then nothing is taken over.
-            plan.patiently("node1", &["sh", "-c", PROTECTED], None);
         }
         Ok(plan)
     }

@@ -3,6 +3,7 @@
 use super::idle::Cost;
 use super::mirror::Ratio;
 use super::peers::PeerFigures;
+use super::postgres::Cuts;
 use super::row::{Row, Sample};
 use super::soak::Soaked;
 use hotpair_lab::Profile;
@@ -23,6 +24,7 @@ pub struct Report {
     pub idle: Vec<Cost>,
     pub soaks: Vec<Soaked>,
     pub mirrors: Vec<Ratio>,
+    pub cuts: Vec<Cuts>,
 }
 
 impl Report {
@@ -32,6 +34,7 @@ impl Report {
             && self.idle.iter().all(Cost::good)
             && self.soaks.iter().all(Soaked::good)
             && self.mirrors.iter().all(Ratio::good)
+            && self.cuts.iter().all(Cuts::good)
     }
 }
 
@@ -94,6 +97,10 @@ impl Spread {
         let mut all: Vec<_> = figures.collect();
         all.sort_by(f64::total_cmp);
         Some(Self(*all.first()?, median(&all)?, *all.last()?))
+    }
+
+    pub fn median(&self) -> f64 {
+        self.1
     }
 }
 

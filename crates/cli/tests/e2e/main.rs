@@ -5,6 +5,7 @@
 //! that never two did. Needs root; says so and passes without it. Run with `--test-threads=1`.
 
 mod cluster;
+mod databases;
 mod input;
 mod links;
 mod mirror_care;
