@@ -186,7 +186,8 @@ impl World {
             }
             Effect::Complete { io, result } => self.completed(node, io, result),
             Effect::Release { buffer } => {
-                if self.nodes[node].buffers.remove(&buffer).is_none() {
+                let there = self.nodes[node].buffers.remove(&buffer).is_some();
+                if !there {
                     self.violate("Buffers", format!("{buffer:?} is released, but not there"));
                 }
             }
