@@ -398,3 +398,120 @@ fn directory_moves_onto_a_mirror_and_back_again() {
     cluster.shell("node1", "test ! -e /var/lib/app.hotpair-old");
     assert_eq!(cluster.run("node1", &["cat", "/var/lib/app/link"]), "kept");
 }
+
+/// What the last resynchronisations sent, in KiB, by the events of a node.
+fn sent(cluster: &Cluster, host: &str) -> Vec<u64> {
+    let events = cluster.hotpair(host, &["events", "--last", "200"]);
+    let lines = events
+        .lines()
+        .filter(|line| line.contains("has everything again"));
+    let number = |line: &str| {
+        let word = line.rsplit(", ").next()?.split(' ').next()?;
+        word.parse().ok()
+    };
+    lines.filter_map(number).collect()
+}
+
+#[test]
+fn only_changed_blocks_are_sent_after_an_outage_of_either_side() {
+    let Some(cluster) = pair("mirror-sent") else {
+        return;
+    };
+    let mebibyte = "dd if=/dev/urandom of=/var/lib/db/big bs=1M count=1 conv=fsync status=none";
+    cluster.shell("node1", &mebibyte.replace("count=1", "count=24"));
+    assert_eq!(
+        sent(&cluster, "node1").len(),
+        1,
+        "the first synchronisation"
+    );
+    cluster.fault("node2", Fault::PowerCut);
+    until_copy(&cluster, "node1", "node1", "up to date");
+    cluster.shell("node1", &mebibyte.replace("/big", "/more"));
+    until_copy(&cluster, "node1", "node2", "outdated");
+    cluster.fault("node2", Fault::Boot);
+    in_sync(&cluster);
+    let all = sent(&cluster, "node1");
+    let last = *all.last().expect("a resynchronisation");
+    // The file, and what the filesystem writes for it.
+    assert!(
+        all.len() == 2 && (1024..4096).contains(&last),
+        "{all:?} KiB"
+    );
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.runs("node2", "db", "node2");
+    cluster.shell("node2", &mebibyte.replace("/big", "/again"));
+    cluster.fault("node1", Fault::Boot);
+    in_sync(&cluster);
+    let all = sent(&cluster, "node2");
+    let last = *all.last().expect("a resynchronisation");
+    assert!((1024..6144).contains(&last), "{all:?} KiB");
+}
+
+#[test]
+fn modes_change_while_services_run_and_keep_what_they_promise() {
+    let Some(cluster) = pair("mirror-mode") else {
+        return;
+    };
+    let mode = |mode: &str| {
+        cluster.reconfigure("node1", |all| {
+            let rest: String = all
+                .lines()
+                .filter(|line| !line.starts_with("mode =") && !line.starts_with("lag_"))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            rest.replace(
+                "[group.db.mirror.data]\n",
+                &format!("[group.db.mirror.data]\nmode = \"{mode}\"\n"),
+            )
+        });
+        cluster.wait_for("the mode is shown", || {
+            mirror(&cluster, "node1").is_some_and(|view| view.mode.starts_with(mode))
+        });
+    };
+    let opened = |host: &str| {
+        cluster.shell(
+            host,
+            "stat -c %Y /run/hotpair/devices/db/data; findmnt -no SOURCE /var/lib/db",
+        )
+    };
+    let before = opened("node1");
+    mode("asynchronous");
+    write(&cluster, "node1", "a", "asynchronous");
+    assert_eq!(opened("node1"), before, "it was not opened anew");
+    cluster.hotpair("node1", &["group", "switch", "db", "--to", "node2"]);
+    assert_eq!(read(&cluster, "node2", "a"), "asynchronous");
+    mode("memory");
+    write(&cluster, "node2", "a", "memory");
+    cluster.fault("node2", Fault::PowerCut);
+    cluster.runs("node1", "db", "node1");
+    assert_eq!(read(&cluster, "node1", "a"), "memory");
+    cluster.fault("node2", Fault::Boot);
+    in_sync(&cluster);
+}
+
+#[test]
+fn first_synchronisation_is_shown_limited_and_let_go_beside_services() {
+    let Some(cluster) = Cluster::up("mirror-rate") else {
+        return;
+    };
+    let text = MIRROR.replace("size =", "resync_rate = \"2MiB\"\nsize =");
+    cluster.reconfigure("node1", |all| all + &text);
+    cluster.runs("node1", "db", "node1");
+    write(&cluster, "node1", "a", "meanwhile");
+    cluster.wait_for("progress is shown", || {
+        let shown = cluster.hotpair("node1", &["mirror", "show", "data"]);
+        shown.contains("resynchronisation [") && shown.contains("left")
+    });
+    let view = mirror(&cluster, "node1").expect("a mirror");
+    assert_ne!(copy(&view, "node2").state, "up to date", "{view:#?}");
+    cluster.hotpair("node1", &["mirror", "rate", "data", "none"]);
+    in_sync(&cluster);
+    // What was never written is not sent.
+    let all = sent(&cluster, "node1");
+    assert!(
+        all.last().is_some_and(|sent| *sent < 16 * 1024),
+        "{all:?} KiB"
+    );
+    cluster.hotpair("node1", &["group", "switch", "db", "--to", "node2"]);
+    assert_eq!(read(&cluster, "node2", "a"), "meanwhile");
+}

@@ -178,14 +178,25 @@ impl Engine {
         self.resync.restart(self.now, total);
         self.note(
             false,
-            format!("resynchronisation begins: {} MiB", total.div_ceil(1 << 20)),
+            format!(
+                "resynchronisation begins: {} MiB may differ",
+                total.div_ceil(1 << 20)
+            ),
         );
     }
 
     /// The peer has all.
     pub(super) fn end_resync(&mut self) {
         if std::mem::take(&mut self.resync.running) {
-            self.note(false, "the peer's copy has everything again");
+            let (done, moved) = (self.resync.done, self.resync.moved);
+            self.note(
+                false,
+                format!(
+                    "the peer's copy has everything again: {} MiB compared, {} KiB sent",
+                    done.div_ceil(1 << 20),
+                    moved.div_ceil(1 << 10)
+                ),
+            );
         }
     }
 
