@@ -22,11 +22,13 @@ use std::collections::BTreeMap;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets; each has a program of its name in `fuzz/fuzz_targets`.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("api_call", api_call),
     ("codec_message", codec_message),
     ("config_check", config_check),
     ("frame_decode", frame_decode),
+    ("mirror_link", mirror_link),
+    ("mirror_metadata", mirror_metadata),
     ("seal_open", seal_open),
     ("token_parse", token_parse),
 ];
@@ -43,6 +45,55 @@ pub fn api_call(data: &[u8]) {
         serde_json::to_value(&again).ok(),
         serde_json::to_value(&envelope).ok()
     );
+}
+
+/// A message of the replication protocol: what is read must be written and read as the same.
+pub fn mirror_link(data: &[u8]) {
+    use hotpair_volume::link::{HEADER, Header, decode, encode};
+    let Some((head, rest)) = data.split_first_chunk::<HEADER>() else {
+        return;
+    };
+    let Ok(header) = Header::parse(head) else {
+        return;
+    };
+    let body = &rest[..rest.len().min(header.body as usize)];
+    let Ok(message) = decode(&header, body) else {
+        return;
+    };
+    let mut written = Vec::new();
+    encode(&message, &mut written);
+    let (head, body) = written.split_first_chunk::<HEADER>().expect("a header");
+    let header = Header::parse(head).expect("what was written can be read");
+    assert_eq!(decode(&header, body), Ok(message));
+}
+
+/// A block of a mirror's metadata with the right checksum: what is read must be written and read as the
+/// same.
+pub fn mirror_metadata(data: &[u8]) {
+    use hotpair_volume::store::{BLOCK_LEN, LogTable, Superblock, decode_page, encode_page};
+    let mut block = vec![0; BLOCK_LEN];
+    let length = data.len().min(BLOCK_LEN);
+    block[..length].copy_from_slice(&data[..length]);
+    // As decode_page has it.
+    let mut page = block.clone();
+    let index = u32::from_le_bytes(page[8..12].try_into().expect("four bytes"));
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&page[..4]);
+    hasher.update(&page[8..]);
+    page[4..8].copy_from_slice(&hasher.finalize().to_le_bytes());
+    if let Some(bits) = decode_page(index, &page) {
+        assert_eq!(decode_page(index, &encode_page(index, &bits)), Some(bits));
+    }
+    block[8..12].fill(0);
+    let sum = crc32fast::hash(&block);
+    block[8..12].copy_from_slice(&sum.to_le_bytes());
+    if let Ok(superblock) = Superblock::decode(&block) {
+        assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock));
+    }
+    let mirror = u64::from_le_bytes(block[24..32].try_into().expect("eight bytes"));
+    if let Some(table) = LogTable::decode(&block, mirror) {
+        assert_eq!(LogTable::decode(&table.encode(), mirror), Some(table));
+    }
 }
 
 /// One of each shape that messages are made of.

@@ -291,6 +291,9 @@ impl<E: Decide> Driver<E> {
             Command::Conceal { at } => return self.conceal(ticket, &at),
         };
         self.events.push_back(engine::Event::Command(command));
+        self.settle()?;
+        // Whoever looks after the answer sees what has begun, not what was before.
+        self.say_status();
         self.control.done(ticket, Ok(()));
         Ok(())
     }
