@@ -46,6 +46,8 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(120);
 const ALONE_LIMIT: Duration = Duration::from_secs(10);
 /// Time for the last answers to be written.
 const ANSWERS: Duration = Duration::from_millis(50);
+/// Time between two tries of a leave that is to happen in any case.
+const ASK_GAP: Duration = Duration::from_secs(1);
 /// A node that leaves stays for so long after there is nothing left to do for it: others learn what
 /// was decided last.
 const PARTING: Duration = Duration::from_millis(300);
@@ -139,6 +141,8 @@ pub(crate) struct Daemon {
     revision: u64,
     cgroup_root: PathBuf,
     leaving: Option<tokio::time::Instant>,
+    /// When a leave by force was last asked for.
+    ask_to_leave: Option<tokio::time::Instant>,
     /// Since when nothing is left to do before it ends.
     free: Option<tokio::time::Instant>,
     ended: bool,
@@ -241,6 +245,7 @@ impl Daemon {
             revision: 0,
             cgroup_root,
             leaving: None,
+            ask_to_leave: None,
             free: None,
             ended: false,
             end_guard: false,
@@ -885,6 +890,7 @@ impl Daemon {
     pub(crate) fn shut_down(&mut self, force: bool, reply: Option<oneshot::Sender<Answer>>) {
         if force {
             self.begin_leaving();
+            self.ask_to_leave = Some(tokio::time::Instant::now());
         }
         let request = Request::Leave {
             nodes: BTreeSet::from([self.keys.member]),
@@ -914,6 +920,7 @@ impl Daemon {
     fn leave(&mut self) {
         self.told_to_leave();
         let Some(since) = self.leaving else { return };
+        self.ask_again();
         let limit = if self.node.has_leader() {
             LEAVE_LIMIT
         } else {
@@ -930,6 +937,32 @@ impl Daemon {
             self.end_guard = true;
             self.ended = true;
         }
+    }
+
+    /// The leader of the time may have gone without an answer to a leave that is to happen in any case.
+    fn ask_again(&mut self) {
+        let me = self.keys.member;
+        let left = self.node.document().is_none_or(|document| {
+            let member = document.members.get(&me);
+            member.is_none_or(|member| member.left)
+        });
+        let waits = |waiting: &Waiting| matches!(waiting, Waiting::Leave { .. });
+        let due = self
+            .ask_to_leave
+            .is_some_and(|asked| asked.elapsed() >= ASK_GAP);
+        if left || !due || !self.node.has_leader() || self.waiting.values().any(waits) {
+            return;
+        }
+        self.ask_to_leave = Some(tokio::time::Instant::now());
+        let request = Request::Leave {
+            nodes: BTreeSet::from([me]),
+            force: true,
+        };
+        let waiting = Waiting::Leave {
+            force: true,
+            reply: None,
+        };
+        self.request(request, false, waiting);
     }
 
     /// Nothing is left to do for a node that leaves.
