@@ -292,3 +292,36 @@ fn active_node_goes_on_through_its_peer_where_that_is_wanted() {
     assert_eq!(read(&cluster, "node2", "b"), "through the peer");
     detach_disk(&cluster, "node1");
 }
+
+#[test]
+fn copy_in_use_is_made_anew_when_the_operator_says_so() {
+    let Some(cluster) = pair("care-renew") else {
+        return;
+    };
+    write(&cluster, "node1", "a", "kept");
+    // As after a restore of the standby's disk: the mark is as it was, the data is not.
+    cluster.shell(
+        "node2",
+        "dd if=/dev/urandom of=/var/lib/hotpair/data.img bs=4096 seek=6000 count=7 conv=notrunc,fsync status=none",
+    );
+    cluster.hotpair(
+        "node1",
+        &[
+            "mirror",
+            "renew",
+            "data",
+            "--on",
+            "node2",
+            "--overwrite",
+            "--yes-i-mean",
+            "node2",
+        ],
+    );
+    cluster.wait_for("a whole synchronisation", || {
+        let events = cluster.hotpair("node1", &["events", "--last", "50"]);
+        events.matches("64 MiB compared").count() == 2
+    });
+    in_sync(&cluster);
+    cluster.hotpair("node1", &["mirror", "verify", "data"]);
+    assert_eq!(read(&cluster, "node1", "a"), "kept");
+}

@@ -95,8 +95,6 @@ impl World {
                     self.power_cut(host, back);
                 }
             }
-            // One that is attached is not made anew before its process starts again.
-            MirrorFault::Renew { side } if !mirror.sides[side].node.disk.broken => {}
             MirrorFault::Renew { side } | MirrorFault::Keep { side } => {
                 let node = member(mirror.sides[side].host);
                 let request = if matches!(fault, MirrorFault::Keep { .. }) {

@@ -134,14 +134,16 @@ fn judge(seen: &Seen, data: &Data, me: MemberId) -> Verdict {
 
 /// Made for this mirror, and nothing was ever written.
 fn just_made(mark: &Result<Superblock, Flaw>, data: &Data, me: MemberId) -> bool {
-    mark.as_ref().is_ok_and(|mark| {
-        mark.mirror == data.id
-            && mark.node == me
-            && mark.generation == Generation::NONE
-            && mark.consistent
-            && !mark.open
-            && mark.solo.is_none()
-    })
+    mark.as_ref().is_ok_and(|mark| is_just_made(mark, data, me))
+}
+
+fn is_just_made(mark: &Superblock, data: &Data, me: MemberId) -> bool {
+    mark.mirror == data.id
+        && mark.node == me
+        && mark.generation == Generation::NONE
+        && mark.consistent
+        && !mark.open
+        && mark.solo.is_none()
 }
 
 fn fits(mark: &Superblock, found: &Found) -> bool {
@@ -155,6 +157,7 @@ fn fits(mark: &Superblock, found: &Found) -> bool {
 
 impl Engine {
     pub(super) fn on_disk(&mut self, found: Found) {
+        self.shed = None;
         if let Place::Attached(local) = &mut self.place {
             // It has grown.
             local.found = found;
@@ -170,6 +173,7 @@ impl Engine {
     }
 
     pub(super) fn on_no_disk(&mut self, why: String) {
+        self.shed = None;
         if matches!(self.place, Place::Attached(_)) {
             self.fail_local(why);
         } else {
@@ -214,6 +218,39 @@ impl Engine {
             offset,
             bytes,
         });
+    }
+
+    /// This node's copy is to be made anew, by the newest that is known here to be agreed. Until something
+    /// newer is known nobody goes on with it: what is done with it later cannot be taken for what was before.
+    pub(super) fn to_be_made(&self) -> bool {
+        let copy = self.data().and_then(|data| data.copies.get(&self.setup.me));
+        matches!(copy, Some(Copy::New { .. }))
+    }
+
+    /// Lets go of a copy that is to be made anew although it is in use, and looks at the disk once nothing
+    /// is under way on it.
+    pub(super) fn settle_shed(&mut self) {
+        if let Some(found) = &self.shed
+            && self.ops.is_empty()
+        {
+            let found = found.clone();
+            return self.on_disk(found);
+        }
+        let (Place::Attached(local), Some(data)) = (&self.place, self.data()) else {
+            return;
+        };
+        let me = self.setup.me;
+        let anew = matches!(data.copies.get(&me), Some(Copy::New { overwrite: true }));
+        if !anew || self.is_active() || is_just_made(&local.durable, data, me) {
+            return;
+        }
+        self.shed = Some(local.found.clone());
+        self.place = Place::Unknown;
+        self.failures += 1;
+        self.changed = true;
+        self.stop_resync();
+        self.grow.stop();
+        self.standby_failed();
     }
 
     /// Judges what was seen, if the orders allow it now.

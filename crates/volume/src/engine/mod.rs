@@ -109,6 +109,8 @@ pub struct Engine {
     place: Place,
     /// The disk can be used again after it failed, from the next opening on.
     returned: Option<Found>,
+    /// The disk was let go of, as its copy is to be made anew; looked at once nothing is under way on it.
+    shed: Option<Found>,
     failures: u32,
     /// Counts the times the disk was looked at.
     attempt: u64,
@@ -145,6 +147,7 @@ impl Engine {
             floor: 0,
             place: Place::Unknown,
             returned: None,
+            shed: None,
             failures: 0,
             attempt: 0,
             log_limit: setup.log_extents,
@@ -288,6 +291,7 @@ impl Engine {
     }
 
     fn settle(&mut self) {
+        self.settle_shed();
         for _ in 0..ROUNDS {
             self.grant();
             if !std::mem::take(&mut self.changed) {

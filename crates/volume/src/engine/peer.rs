@@ -445,7 +445,8 @@ impl Engine {
         let Some(orders) = &self.orders else {
             return;
         };
-        let disk = self.local().map(|local| DiskState {
+        let local = self.local().filter(|_| !self.to_be_made());
+        let disk = local.map(|local| DiskState {
             size: local.durable.size,
             generation: local.durable.generation,
             solo: local.durable.solo,

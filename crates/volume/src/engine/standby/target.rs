@@ -13,6 +13,9 @@ use hotpair_core::mirror::{Copy, Generation};
 impl Engine {
     /// Everything the active side has is here: the disk bears its generation.
     pub(in crate::engine) fn mark(&mut self, tag: u64, epoch: Epoch, stamp: &Stamp) {
+        if self.to_be_made() {
+            return self.refuse(Refusal::NoDisk);
+        }
         let same_epoch = self
             .orders
             .as_ref()
@@ -48,6 +51,9 @@ impl Engine {
         let (Some(data), Some(local)) = (self.data(), self.local()) else {
             return self.refuse(Refusal::NoDisk);
         };
+        if self.to_be_made() {
+            return self.refuse(Refusal::NoDisk);
+        }
         let copy = data.copies.get(&self.setup.me);
         let given_up = matches!(copy, Some(Copy::GivenUp { .. }));
         let mark = &local.durable;
