@@ -287,9 +287,13 @@ fn split_brain_is_found_and_ends_by_the_operators_choice() {
     cluster.runs("node2", "db", "node2");
     assert_eq!(read(&cluster, "node2", "a"), "on both");
     write(&cluster, "node2", "b", "only on node2");
+    let show = ["mirror", "split-brain", "show", "data"];
+    let shown = cluster.hotpair("node2", &show);
+    let unknown = "files on node1 are not known: node1 cannot be reached now";
+    assert!(shown.contains(unknown), "{shown}");
     cluster.heal();
     until_copy(&cluster, "node2", "node1", "split-brain");
-    let shown = cluster.hotpair("node2", &["mirror", "split-brain", "show", "data"]);
+    let shown = cluster.hotpair("node2", &show);
     for said in [
         "node1: split-brain",
         "without the other copy since",

@@ -392,8 +392,11 @@ pub fn snapshots(session: &Session, name: &str) -> Outcome {
     })
 }
 
-/// Blocks and bytes.
-fn changed(bytes: u64) -> String {
+/// Blocks and bytes. A side that does not know it any more takes all of its volume to have changed.
+fn changed(bytes: u64, size: u64) -> String {
+    if bytes >= size {
+        return "not known any more".into();
+    }
     format!(
         "{} blocks of {} ({})",
         bytes.div_ceil(BLOCK),
@@ -443,7 +446,7 @@ pub fn split_brain(session: &Session, name: &str, with_files: bool) -> Outcome {
                     let _ = writeln!(
                         out,
                         "  changed since they parted: {}",
-                        changed(here.out_of_sync)
+                        changed(here.out_of_sync, whole.view.size)
                     );
                     if let Some(since) = here.apart_since_ms {
                         let since = shown_time(since);
