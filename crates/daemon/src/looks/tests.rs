@@ -147,6 +147,27 @@ fn a_copy_without_a_filesystem_leaves_nothing_either() {
 }
 
 #[test]
+fn what_is_looked_into_can_be_mounted_with_its_journal_and_without() {
+    let base = tempfile::tempdir().unwrap();
+    in_namespace(UnshareFlags::empty(), move || {
+        let at = base.path().join("at");
+        std::fs::create_dir(&at).unwrap();
+        for (kind, size) in [("ext2", 16), ("ext3", 16), ("ext4", 16), ("xfs", 304)] {
+            let disk = Disk::new(&base.path().join(kind), size);
+            sh(&format!("mkfs.{kind} -q {}", disk.device));
+            for words in options(kind).unwrap() {
+                let words = Options::parse(&words).unwrap();
+                let device = Path::new(&disk.device);
+                filesystem::mount(device, &at, kind, &words, STEP, &|| false)
+                    .unwrap_or_else(|error| panic!("{kind}: {error}"));
+                assert!(std::fs::write(at.join("new"), "").is_err(), "{kind}");
+                unmount(&resolved(&at)).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
 fn pages_fit_into_a_frame_and_give_every_entry_once() {
     let entry = |number: usize| hotpair_api::files::FileView {
         path: format!("{number:06}\u{1}{}", "x".repeat(200)),
