@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod files;
 pub mod mirror;
 pub mod status;
 
@@ -91,6 +92,13 @@ pub enum Call {
         mirror: String,
         work: MirrorWork,
     },
+    /// The files on the copy of this node, page by page.
+    MirrorFiles {
+        group: String,
+        mirror: String,
+        /// `None`: look anew and answer the first page; else `next` of the page before.
+        page: Option<files::Page>,
+    },
     /// Stops the daemon of this node. Its groups are handed over first, unless `leave_services`.
     Shutdown {
         leave_services: bool,
@@ -128,6 +136,7 @@ pub enum Reply {
     },
     Recording(serde_json::Value),
     Mirrors(Vec<MirrorView>),
+    MirrorFiles(files::FilesView),
     /// Nothing was changed: what is wrong and what to do.
     Refused(String),
     /// No majority answered in time: it may still be done, or not.

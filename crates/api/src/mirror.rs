@@ -58,6 +58,10 @@ pub struct HereView {
     pub longest_stall_ms: u64,
     /// Last acknowledged write, milliseconds since 1970 by the node's clock.
     pub last_write_ms: Option<u64>,
+    /// Since when the active side has been without the other copy, in the same way; `None`: it is not, or it
+    /// is not known any more.
+    #[serde(default)]
+    pub apart_since_ms: Option<u64>,
     pub snapshots: Vec<SnapshotView>,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::daemon::Daemon;
 use crate::guard::process::now;
+use crate::looks;
 use crate::mirror_view;
 use crate::mirrors::Key;
 use crate::server::{Answer, Asked};
@@ -55,6 +56,14 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             mirror,
             work,
         } => return mirror_work(daemon, (GroupId(group), ResourceId(mirror)), work, reply),
+        Call::MirrorFiles {
+            group,
+            mirror,
+            page,
+        } => match page {
+            Some(page) => daemon.looks.page(page).into(),
+            None => return mirror_files(daemon, (GroupId(group), ResourceId(mirror)), reply),
+        },
         Call::Shutdown {
             leave_services: true,
             ..
@@ -66,7 +75,10 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
 
 /// May another node's daemon ask for it on its operator's behalf?
 pub(crate) fn may_be_passed(call: &Call) -> bool {
-    matches!(call, Call::Mirrors | Call::MirrorWork { .. })
+    matches!(
+        call,
+        Call::Mirrors | Call::MirrorWork { .. } | Call::MirrorFiles { .. }
+    )
 }
 
 pub(crate) const NO_DOCUMENT: &str =
@@ -115,6 +127,34 @@ fn mirror_work(
         };
         let _ = reply.send(answer.into());
     });
+}
+
+fn mirror_files(daemon: &Daemon, key: Key, reply: oneshot::Sender<Answer>) {
+    let Some(document) = daemon.document() else {
+        let _ = reply.send(Reply::Refused(NO_DOCUMENT.into()).into());
+        return;
+    };
+    let group = document.config.groups.get(&key.0);
+    let copy_here = group
+        .and_then(|group| group.mirror(&key.1))
+        .is_some_and(|mirror| mirror.copies.contains_key(&daemon.keys().member));
+    let mount = group.and_then(|group| looks::mount_of(group, &key.1));
+    match mount {
+        Some(mount) if copy_here => {
+            let answer = move |answer: Reply| {
+                let _ = reply.send(answer.into());
+            };
+            daemon.looks.begin(daemon.device(&key), key, mount, answer);
+        }
+        mount => {
+            let text = match mount {
+                Some(_) => "this node keeps no copy of it",
+                None => "no mount of the group uses it, so that its filesystem is not known",
+            };
+            let text = format!("{}/{}: {text}", key.0, key.1);
+            let _ = reply.send(Reply::Refused(text).into());
+        }
+    }
 }
 
 fn explain(daemon: &Daemon, group: &str) -> Reply {

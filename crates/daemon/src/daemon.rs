@@ -6,6 +6,7 @@ use crate::guard::link::{self, GuardNews};
 use crate::guard::process::now;
 use crate::guard::protocol::{FromGuard, GateSetup, LinkSetup, LinkSight, Setup, ToGuard};
 use crate::join::{self, JoinReply, JoinRequest, JoinStep};
+use crate::looks::Looks;
 use crate::mirrors::{self, MirrorNews, Mirrors};
 use crate::passing::Passing;
 use crate::paths::Paths;
@@ -121,6 +122,7 @@ pub(crate) struct Daemon {
     pub(crate) node: Node,
     executor: Executor,
     pub(crate) mirrors: Mirrors,
+    pub(crate) looks: Looks,
     /// Mirrors whose device is open, and the epoch.
     open: BTreeMap<mirrors::Key, Epoch>,
     transport: Transport,
@@ -224,13 +226,14 @@ impl Daemon {
                 asked,
                 mirrors: mirror_news,
             }),
-            paths,
             keys,
             boot,
             cluster,
             executor,
+            looks: Looks::new(&paths.run, mirrors.clone()),
             mirrors,
             open: BTreeMap::new(),
+            paths,
             transport,
             guard: None,
             guard_lost: None,
@@ -255,6 +258,7 @@ impl Daemon {
             .events
             .add("message", Some(name), None, "the daemon has started".into());
         daemon.step(Input::Tick);
+        daemon.looks.clean();
         Ok(daemon)
     }
 
@@ -1013,6 +1017,11 @@ impl Daemon {
 
     fn asked(&mut self, asked: Asked) {
         crate::calls::answer(self, asked);
+    }
+
+    /// Where the device of a mirror is while it is open.
+    pub(crate) fn device(&self, key: &mirrors::Key) -> PathBuf {
+        mirrors::device(&self.paths.run, key)
     }
 
     pub(crate) fn revisions(&self) -> PathBuf {

@@ -8,6 +8,7 @@ pub mod events;
 pub mod executor;
 pub mod guard;
 pub mod join;
+mod looks;
 #[cfg(test)]
 mod loop_disk;
 mod mirror_view;

@@ -155,6 +155,7 @@ fn numbers(status: MirrorStatus) -> HereView {
         write_bytes: status.write_bytes,
         longest_stall_ms: status.longest_stall_ms,
         last_write_ms: status.last_write_ms,
+        apart_since_ms: status.apart_since_ms,
         snapshots: status
             .snapshots
             .into_iter()
@@ -190,6 +191,7 @@ pub(crate) fn command(work: MirrorWork) -> Command {
         MirrorWork::Expose { snapshot, at } => Command::Expose {
             snapshot,
             at: PathBuf::from(at),
+            scratch: false,
         },
         MirrorWork::Conceal { at } => Command::Conceal {
             at: PathBuf::from(at),

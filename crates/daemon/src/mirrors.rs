@@ -323,6 +323,15 @@ impl Mirrors {
         None
     }
 
+    /// An error for the event log.
+    pub fn note(&self, key: &Key, text: String) {
+        self.shared.tell(MirrorNews::Note {
+            key: key.clone(),
+            error: true,
+            text,
+        });
+    }
+
     /// Ends every process in good order: the daemon ends for good.
     pub fn end(&self) {
         for entry in self.entries().values() {

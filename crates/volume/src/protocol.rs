@@ -26,6 +26,9 @@ pub fn pid_file(socket: &std::path::Path) -> PathBuf {
 pub const KIND: u8 = 2;
 /// Largest frame.
 pub const FRAME_LIMIT: usize = 1024 * 1024;
+/// Snapshots whose names begin so are the daemon's own, for a short look: those that a process finds when
+/// it starts are removed.
+pub const LOOK_PREFIX: &str = "hotpair-look-";
 
 /// Orders, work and questions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,10 +81,12 @@ pub enum Command {
         name: String,
     },
     /// Give the kernel a read-only device of a snapshot (`None`: of the copy itself, without
-    /// replication, while it is not open), at this path.
+    /// replication, while it is not open), at this path. `scratch`: it takes some MiB of writes, which
+    /// are forgotten with it.
     Expose {
         snapshot: Option<String>,
         at: PathBuf,
+        scratch: bool,
     },
     /// End what was exposed at this path.
     Conceal {
@@ -177,6 +182,8 @@ pub struct MirrorStatus {
     pub longest_stall_ms: u64,
     /// Last acknowledged write, milliseconds since 1970 by this host's clock; for people only.
     pub last_write_ms: Option<u64>,
+    /// Since when the active side has been without the other copy, in the same way.
+    pub apart_since_ms: Option<u64>,
     pub snapshots: Vec<Snapshot>,
 }
 

@@ -2,6 +2,7 @@
 
 mod directory;
 mod edit;
+mod files;
 mod show;
 
 use crate::args::Change;
@@ -144,10 +145,13 @@ pub struct ExposeArgs {
 /// Both copies have writes that the other lacks.
 #[derive(Debug, Subcommand)]
 pub enum SplitBrainCommand {
-    /// Compare both sides.
+    /// Compare both sides: how much was written, when last, and which files differ.
     Show {
         /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
         mirror: String,
+        /// Do not look at the files.
+        #[arg(long)]
+        no_files: bool,
     },
     Resolve(ResolveArgs),
 }
@@ -180,8 +184,8 @@ pub fn run(session: &Session, command: MirrorCommand) -> Outcome {
         MirrorCommand::Rate(args) => rate(session, args),
         MirrorCommand::Directory(command) => directory::run(session, command),
         MirrorCommand::Snapshot(command) => snapshot(session, command),
-        MirrorCommand::SplitBrain(SplitBrainCommand::Show { mirror }) => {
-            show::split_brain(session, &mirror)
+        MirrorCommand::SplitBrain(SplitBrainCommand::Show { mirror, no_files }) => {
+            show::split_brain(session, &mirror, !no_files)
         }
         MirrorCommand::SplitBrain(SplitBrainCommand::Resolve(args)) => resolve(session, &args),
     }

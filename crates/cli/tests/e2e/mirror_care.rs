@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, group, pass};
 use crate::mirrors::{
     MIRROR, copy, images_are_equal, in_sync, mirror, pair, read, until_copy, with_db, write,
 };
-use hotpair_lab::Fault;
+use hotpair_lab::{Fault, Target};
 
 #[test]
 fn mirror_grows_under_a_running_filesystem() {
@@ -124,6 +124,47 @@ fn snapshot_keeps_what_was_and_can_be_mounted() {
     let left = cluster.hotpair("node1", &["mirror", "snapshot", "list", "data"]);
     assert!(left.contains("no snapshots"), "{left}");
     assert_eq!(read(&cluster, "node1", "a"), "new");
+}
+
+#[test]
+fn look_at_the_files_of_a_copy_that_a_killed_daemon_left_is_undone_by_the_next() {
+    let Some(cluster) = pair("care-look") else {
+        return;
+    };
+    write(&cluster, "node1", "a", "old");
+    cluster.shell("node1", "sync -f /var/lib/db");
+    // As it is while the daemon lists the files.
+    let look = "/run/hotpair/looks/db/data";
+    let name = "hotpair-look-1";
+    cluster.shell(
+        "node2",
+        &format!("mkdir -p {look}/files && printf %s {name} > {look}/snapshot"),
+    );
+    let snapshot = ["mirror", "snapshot"];
+    cluster.hotpair(
+        "node2",
+        &[&snapshot[..], &["create", "data", name]].concat(),
+    );
+    let at = format!("{look}/device");
+    let expose = ["expose", "data", "--name", name, "--at", &at];
+    cluster.hotpair("node2", &[&snapshot[..], &expose].concat());
+    cluster.shell("node2", &format!("mount -o ro,noload {at} {look}/files"));
+    assert_eq!(
+        cluster.run("node2", &["cat", &format!("{look}/files/a")]),
+        "old"
+    );
+    cluster.fault("node2", Fault::Kill(Target::Daemon));
+    cluster.wait_for("the look is undone", || {
+        let script = format!("test ! -e {look} && ! grep -q {look} /proc/self/mountinfo");
+        let found = cluster.0.exec("node2", &["sh", "-c", &script]);
+        found.is_ok_and(|output| output.status.success())
+    });
+    in_sync(&cluster);
+    let left = cluster.hotpair("node1", &[&snapshot[..], &["list", "data"]].concat());
+    assert!(left.contains("no snapshots"), "{left}");
+    // And it can be looked again.
+    let shown = cluster.hotpair("node1", &["mirror", "split-brain", "show", "data"]);
+    assert!(shown.contains("files that differ: 0, of 2"), "{shown}");
 }
 
 #[test]

@@ -287,13 +287,44 @@ fn split_brain_is_found_and_ends_by_the_operators_choice() {
     cluster.runs("node2", "db", "node2");
     assert_eq!(read(&cluster, "node2", "a"), "on both");
     write(&cluster, "node2", "b", "only on node2");
+    let show = ["mirror", "split-brain", "show", "data"];
+    let shown = cluster.hotpair("node2", &show);
+    let unknown = "files on node1 are not known: node1 cannot be reached now";
+    assert!(shown.contains(unknown), "{shown}");
     cluster.heal();
     until_copy(&cluster, "node2", "node1", "split-brain");
-    let shown = cluster.hotpair("node2", &["mirror", "split-brain", "show", "data"]);
-    assert!(
-        shown.contains("node1") && shown.contains("split-brain"),
-        "{shown}"
+    let shown = cluster.hotpair("node2", &show);
+    for said in [
+        "node1: split-brain",
+        "without the other copy since",
+        "a  differs: node1 13 B",
+        "node2 7 B",
+        "newer on node1",
+        "b  only on node2: 13 B",
+        "files that differ: 2,",
+    ] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    let all = cluster.hotpair(
+        "node1",
+        &["--json", "mirror", "split-brain", "show", "data"],
     );
+    let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+    let differing = all["files"]["differing"].as_array().expect("files");
+    let paths: Vec<_> = differing
+        .iter()
+        .filter_map(|one| one["path"].as_str())
+        .collect();
+    assert_eq!(paths, ["a", "b"], "{all:#}");
+    let less = ["mirror", "split-brain", "show", "data", "--no-files"];
+    assert!(!cluster.hotpair("node1", &less).contains("files"));
+    // Nothing is left of the look.
+    for host in ["node1", "node2"] {
+        cluster.shell(host, "! ls -A /run/hotpair/looks/db 2>/dev/null | grep .");
+        cluster.shell(host, "! grep -q /run/hotpair/looks /proc/self/mountinfo");
+    }
+    let snapshots = cluster.hotpair("node1", &["mirror", "snapshot", "list", "data"]);
+    assert!(snapshots.contains("no snapshots"), "{snapshots}");
     let resolve = ["mirror", "split-brain", "resolve", "data", "--keep"];
     cluster.refused("node2", &[&resolve[..], &["node2"]].concat(), 1);
     cluster.hotpair(

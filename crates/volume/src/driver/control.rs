@@ -5,6 +5,7 @@ use super::{Decide, Driver, watched};
 use crate::engine;
 use crate::protocol::{Command, FRAME_LIMIT, FromMirror, KIND, MirrorStatus, Progress, ToMirror};
 use crate::ring::Ring;
+use hotpair_core::time::Moment;
 use hotpair_host::clock;
 use hotpair_wire::codec;
 use hotpair_wire::frame::{self, Decoder};
@@ -241,8 +242,9 @@ impl<E: Decide> Driver<E> {
     fn words(&self, status: &engine::Status, now: u64) -> MirrorStatus {
         let millis =
             |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let wall_ms = wall.map_or(0, millis);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall_ms = since.map_or(0, millis);
+        let wall = |at: Moment| wall_ms.saturating_sub(now.saturating_sub(at.0) / 1000);
         MirrorStatus {
             size: status.size,
             device: self.device.link_path(),
@@ -260,9 +262,8 @@ impl<E: Decide> Driver<E> {
             read_bytes: status.read_bytes,
             write_bytes: status.write_bytes,
             longest_stall_ms: millis(status.longest_stall),
-            last_write_ms: status
-                .last_write
-                .map(|at| wall_ms.saturating_sub(now.saturating_sub(at.0) / 1000)),
+            last_write_ms: status.last_write.map(wall),
+            apart_since_ms: status.apart_since.map(wall),
             snapshots: self.cow.snapshots.iter().map(Snapshot::words).collect(),
         }
     }
@@ -284,8 +285,12 @@ impl<E: Decide> Driver<E> {
                 self.remove_snapshots();
                 return Ok(());
             }
-            Command::Expose { snapshot, at } => {
-                self.expose(ticket, snapshot, at);
+            Command::Expose {
+                snapshot,
+                at,
+                scratch,
+            } => {
+                self.expose(ticket, snapshot, at, scratch);
                 return Ok(());
             }
             Command::Conceal { at } => return self.conceal(ticket, &at),

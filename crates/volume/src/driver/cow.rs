@@ -64,7 +64,9 @@ impl<E: Decide> Driver<E> {
     /// The snapshots of the disk that was opened just now.
     pub(super) fn find_snapshots(&mut self) {
         if let Some(setup) = &self.setup {
-            self.cow.snapshots = Snapshot::all(&setup.directory.join("snapshots"));
+            let all = setup.directory.join("snapshots");
+            super::snapshot::forget_looks(&all);
+            self.cow.snapshots = Snapshot::all(&all);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Read-only devices: of a snapshot, or of the copy itself while it is not open.
+//! Devices of a snapshot, or of the copy itself while it is not open. They are read-only, or what is written
+//! to them is kept in memory and forgotten with them: enough for a filesystem's journal to be replayed.
 
 use super::effects::Step;
 use super::snapshot::CHUNK;
@@ -7,12 +8,15 @@ use crate::engine::{IoError, Token};
 use crate::export::job::{Job, Outcome};
 use crate::export::{Export, Request, Shape, Taken, What, fuse, loop_device};
 use crate::memory::Buffer;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Devices of this kind at a time.
 const LIMIT: usize = 8;
+/// Bytes that may be written to one of them.
+const SCRATCH: usize = 64 << 20;
 
 pub(super) struct Exposed {
     snapshot: Option<String>,
@@ -24,6 +28,56 @@ pub(super) struct Exposed {
     job: Option<Job>,
     ticket: u64,
     leaving: bool,
+    scratch: Option<Scratch>,
+}
+
+/// What was written to a device: it lies over what is shown.
+#[derive(Debug)]
+struct Scratch {
+    block: usize,
+    limit: usize,
+    /// By their numbers.
+    blocks: BTreeMap<u64, Box<[u8]>>,
+}
+
+impl Scratch {
+    fn new(block: u32, limit: usize) -> Self {
+        Self {
+            block: usize::try_from(block).unwrap_or(usize::MAX).max(1),
+            limit,
+            blocks: BTreeMap::new(),
+        }
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let block = self.block as u64;
+        if !offset.is_multiple_of(block) || !bytes.len().is_multiple_of(self.block) {
+            return Err(IoError::Invalid);
+        }
+        for (number, part) in (offset / block..).zip(bytes.chunks(self.block)) {
+            let full = (self.blocks.len() + 1) * self.block > self.limit;
+            match self.blocks.get_mut(&number) {
+                Some(kept) => kept.copy_from_slice(part),
+                None if full => return Err(IoError::NoSpace),
+                None => {
+                    self.blocks.insert(number, part.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every kept block within these bytes, and where it begins in them.
+    fn within(&self, offset: u64, length: usize) -> impl Iterator<Item = (usize, &[u8])> {
+        let block = self.block as u64;
+        let (first, end) = (offset / block, (offset + length as u64).div_ceil(block));
+        self.blocks
+            .range(first..end)
+            .filter_map(move |(number, bytes)| {
+                let at = usize::try_from((number * block).checked_sub(offset)?).ok()?;
+                (at + bytes.len() <= length).then_some((at, &bytes[..]))
+            })
+    }
 }
 
 /// A part of a request: pieces are read one after the other.
@@ -46,8 +100,15 @@ impl<E: Decide> Driver<E> {
             .any(|one| one.snapshot.as_deref() == Some(name))
     }
 
-    pub(super) fn expose(&mut self, ticket: u64, snapshot: Option<String>, at: PathBuf) {
-        let begun = self.begin_exposing(ticket, snapshot, at);
+    /// `scratch`: it can be written to.
+    pub(super) fn expose(
+        &mut self,
+        ticket: u64,
+        snapshot: Option<String>,
+        at: PathBuf,
+        scratch: bool,
+    ) {
+        let begun = self.begin_exposing(ticket, snapshot, at, scratch);
         if let Err(text) = begun {
             self.control.done(ticket, Err(text));
         }
@@ -58,6 +119,7 @@ impl<E: Decide> Driver<E> {
         ticket: u64,
         snapshot: Option<String>,
         at: PathBuf,
+        scratch: bool,
     ) -> Result<(), String> {
         if self.exposed.len() >= LIMIT {
             return Err(format!(
@@ -79,11 +141,12 @@ impl<E: Decide> Driver<E> {
         let Some(disk) = self.disk.as_ref().filter(|_| size > 0) else {
             return Err("the local copy is not attached".into());
         };
+        let block = disk.block();
         let shape = Shape {
             size,
-            block: disk.block(),
+            block,
             zeroing: false,
-            read_only: true,
+            read_only: !scratch,
         };
         let name = format!("{}@{}", self.device.name(), at.display());
         self.next_exposed += 2;
@@ -102,6 +165,7 @@ impl<E: Decide> Driver<E> {
                 job: Some(job),
                 ticket,
                 leaving: false,
+                scratch: scratch.then(|| Scratch::new(block, SCRATCH)),
             })
         };
         let exposed = begin(&mut self.ring).map_err(|error| error.to_string())?;
@@ -204,6 +268,17 @@ impl<E: Decide> Driver<E> {
                     what: What::Flush,
                     ..
                 }) => one.export.answer(tag, Ok(()), None),
+                Taken::Request(Request {
+                    tag,
+                    at,
+                    what: What::Write { from, .. },
+                }) => {
+                    let result = match &mut one.scratch {
+                        Some(scratch) => scratch.write(at.offset, from.bytes()),
+                        None => Err(IoError::Invalid),
+                    };
+                    one.export.answer(tag, result, None);
+                }
                 Taken::Request(request) => {
                     one.export.answer(request.tag, Err(IoError::Invalid), None);
                 }
@@ -233,6 +308,11 @@ impl<E: Decide> Driver<E> {
             return Ok(());
         };
         if shown.done == shown.into.len() {
+            if let Some(scratch) = &one.scratch {
+                for (at, bytes) in scratch.within(shown.offset, shown.into.len()) {
+                    shown.into.write(at, bytes);
+                }
+            }
             one.export.answer(shown.tag, Ok(()), Some(&shown.into));
             return Ok(());
         }
@@ -298,5 +378,34 @@ impl<E: Decide> Driver<E> {
             one.export.answer(shown.tag, Err(IoError::Failed), None);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_lies_over_what_is_shown() {
+        let mut scratch = Scratch::new(512, 3 * 512);
+        scratch.write(1024, &[7; 1024]).unwrap();
+        scratch.write(1536, &[8; 512]).unwrap();
+        let mut bytes = vec![1; 2048];
+        for (at, kept) in scratch.within(512, bytes.len()) {
+            bytes[at..at + kept.len()].copy_from_slice(kept);
+        }
+        let marks: Vec<u8> = bytes.iter().step_by(512).copied().collect();
+        assert_eq!(marks, [1, 7, 8, 1]);
+        assert_eq!(scratch.within(2048, 4096).count(), 0);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_may_be_and_nothing_in_between() {
+        let mut scratch = Scratch::new(512, 2 * 512);
+        assert_eq!(scratch.write(100, &[1; 512]), Err(IoError::Invalid));
+        assert_eq!(scratch.write(0, &[1; 100]), Err(IoError::Invalid));
+        assert_eq!(scratch.write(0, &[1; 3 * 512]), Err(IoError::NoSpace));
+        // What is there may be written again.
+        assert_eq!(scratch.write(0, &[2; 2 * 512]), Ok(()));
     }
 }

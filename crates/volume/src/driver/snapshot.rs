@@ -224,6 +224,21 @@ impl Snapshot {
     }
 }
 
+/// Removes what an earlier run was looking at.
+pub(super) fn forget_looks(all: &Path) {
+    let Ok(entries) = std::fs::read_dir(all) else {
+        return;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(protocol::LOOK_PREFIX) {
+            // Without `about` it is no snapshot; what is left of it is tried again the next time.
+            let _ = std::fs::remove_file(entry.path().join("about"));
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn check(name: &str) -> io::Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty()
@@ -304,6 +319,18 @@ mod tests {
         assert!(found[0].automatic && found[0].has(3) && !found[0].has(4));
         assert_eq!(found[0].length(10), 4096);
         assert!(!found[0].lacks(11), "behind its end");
+    }
+
+    #[test]
+    fn what_an_earlier_run_looked_at_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = directory.path();
+        let look = format!("{}7", protocol::LOOK_PREFIX);
+        Snapshot::take(all, &look, CHUNK, false, 1).unwrap().spoil();
+        Snapshot::take(all, "evening", CHUNK, false, 2).unwrap();
+        forget_looks(all);
+        assert!(!all.join(&look).exists());
+        assert_eq!(Snapshot::all(all)[0].name, "evening");
     }
 
     #[test]

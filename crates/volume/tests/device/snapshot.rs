@@ -18,6 +18,7 @@ fn expose(snapshot: Option<&str>, at: &Path) -> Work {
     Work::Command(Command::Expose {
         snapshot: snapshot.map(str::to_owned),
         at: at.to_owned(),
+        scratch: false,
     })
 }
 
@@ -48,6 +49,49 @@ fn check(path: &Path, mark: u8) {
         assert!(bytes[..256 * 1024].iter().all(|byte| *byte == mark));
         assert!(bytes[256 * 1024..].iter().all(|byte| *byte == 0));
     }
+}
+
+#[test]
+fn what_is_written_to_a_device_with_scratch_is_seen_there_alone() {
+    let mut bed = Bed::start("snap-scratch", 32 * MIB);
+    let path = bed.open();
+    let device = open(&path, libc::O_DIRECT);
+    fill(&device, 1);
+    bed.work(take("one")).unwrap();
+    fill(&device, 2);
+    let at = bed.directory.path().join("one");
+    let with_scratch = Work::Command(Command::Expose {
+        snapshot: Some("one".into()),
+        at: at.clone(),
+        scratch: true,
+    });
+    bed.work(with_scratch).unwrap();
+    let shown = open(&at, libc::O_DIRECT);
+    // Within a chunk, and over the border of two.
+    write(&shown, 3 * MIB + 4096, 4096, |_| 9).unwrap();
+    write(&shown, 5 * MIB + 60 * 1024, 8192, |_| 9).unwrap();
+    shown.sync_all().unwrap();
+    let bytes = read(&shown, 3 * MIB, 16 * 1024).unwrap();
+    assert!(bytes[4096..8192].iter().all(|byte| *byte == 9));
+    assert!(
+        bytes[..4096]
+            .iter()
+            .chain(&bytes[8192..])
+            .all(|byte| *byte == 1)
+    );
+    let bytes = read(&shown, 5 * MIB + 56 * 1024, 16 * 1024).unwrap();
+    assert!(bytes[4096..12 * 1024].iter().all(|byte| *byte == 9));
+    assert!(bytes[..4096].iter().all(|byte| *byte == 1));
+    drop(shown);
+    let written = read(&device, 3 * MIB, 16 * 1024).unwrap();
+    assert!(
+        written.iter().all(|byte| *byte == 2),
+        "the copy was written"
+    );
+    bed.work(conceal(&at)).unwrap();
+    bed.work(expose(Some("one"), &at)).unwrap();
+    check(&at, 1);
+    bed.work(conceal(&at)).unwrap();
 }
 
 #[test]

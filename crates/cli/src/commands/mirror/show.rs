@@ -1,5 +1,6 @@
 //! What mirrors look like: lists, progress, both sides of a split-brain.
 
+use super::files::Files;
 use super::{all, find, full, pick};
 use crate::failure::{Code, Failure};
 use crate::output::{Ink, columns, plain, print};
@@ -16,6 +17,8 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// Bytes that are marked as changed at a time.
+const BLOCK: u64 = hotpair_volume::store::BLOCK;
 const EVERY: Duration = Duration::from_millis(500);
 /// The daemon or the peer may be away for this long while progress is watched.
 const AWAY: Duration = Duration::from_secs(30);
@@ -389,9 +392,36 @@ pub fn snapshots(session: &Session, name: &str) -> Outcome {
     })
 }
 
+/// Blocks and bytes. A side that does not know it any more takes all of its volume to have changed.
+fn changed(bytes: u64, size: u64) -> String {
+    if bytes >= size {
+        return "not known any more".into();
+    }
+    format!(
+        "{} blocks of {} ({})",
+        bytes.div_ceil(BLOCK),
+        shown_bytes(BLOCK),
+        shown_bytes(bytes)
+    )
+}
+
+/// Both sides of a mirror.
+#[derive(Serialize)]
+struct Sides {
+    #[serde(flatten)]
+    whole: Whole,
+    /// `None`: not looked at.
+    files: Option<Files>,
+}
+
 /// Both sides, as far as each can say.
-pub fn split_brain(session: &Session, name: &str) -> Outcome {
-    let whole = Whole::of(session, find(session, name)?);
+pub fn split_brain(session: &Session, name: &str, with_files: bool) -> Outcome {
+    let view = find(session, name)?;
+    let files = with_files.then(|| Files::of(session, &view)).flatten();
+    // Afterwards: a process that has just started has said its numbers by then.
+    let whole = Whole::of(session, view);
+    let sides = Sides { whole, files };
+    let whole = &sides.whole;
     let split: Vec<&str> = whole
         .view
         .copies
@@ -399,7 +429,7 @@ pub fn split_brain(session: &Session, name: &str) -> Outcome {
         .filter(|copy| copy.state == "split-brain")
         .map(|copy| copy.node.as_str())
         .collect();
-    session.show(&whole, || {
+    session.show(&sides, || {
         let mut out = if split.is_empty() {
             format!("{} has no split-brain\n", full(&whole.view))
         } else {
@@ -416,13 +446,20 @@ pub fn split_brain(session: &Session, name: &str) -> Outcome {
                     let _ = writeln!(
                         out,
                         "  changed since they parted: {}",
-                        shown_bytes(here.out_of_sync)
+                        changed(here.out_of_sync, whole.view.size)
                     );
+                    if let Some(since) = here.apart_since_ms {
+                        let since = shown_time(since);
+                        let _ = writeln!(out, "  without the other copy since: {since}");
+                    }
                     let last = here.last_write_ms.map_or("unknown".into(), shown_time);
                     let _ = writeln!(out, "  last write: {last}");
                 }
                 None => out.push_str("  its node could not be asked\n"),
             }
+        }
+        if let Some(files) = &sides.files {
+            out.push_str(&files.text());
         }
         if !split.is_empty() {
             let _ = writeln!(
