@@ -546,3 +546,29 @@ fn first_synchronisation_is_shown_limited_and_let_go_beside_services() {
     cluster.hotpair("node1", &["group", "switch", "db", "--to", "node2"]);
     assert_eq!(read(&cluster, "node2", "a"), "meanwhile");
 }
+
+#[test]
+fn replication_comes_back_when_the_active_node_lost_power_during_a_resynchronisation() {
+    let Some(cluster) = Cluster::up("mirror-again") else {
+        return;
+    };
+    // The node with the smaller number connects; it is the standby here, and sends nothing.
+    let text = MIRROR
+        .replace("size =", "resync_rate = \"64KiB\"\nsize =")
+        .replace("[\"node1\", \"node2\"]", "[\"node2\", \"node1\"]");
+    cluster.reconfigure("node1", |all| all + &text);
+    cluster.runs("node2", "db", "node2");
+    cluster.shell(
+        "node2",
+        "dd if=/dev/urandom of=/var/lib/db/big bs=1M count=8 conv=fsync status=none",
+    );
+    cluster.wait_for("the resynchronisation", || {
+        let shown = cluster.tried("node1", &["mirror", "show", "data"]);
+        shown.out.contains("resynchronisation [")
+    });
+    cluster.fault("node2", Fault::PowerCut);
+    cluster.fault("node2", Fault::Boot);
+    cluster.runs("node2", "db", "node2");
+    cluster.insist("node2", &["mirror", "rate", "data", "none"]);
+    in_sync(&cluster);
+}

@@ -19,7 +19,7 @@ use hotpair_host::clock;
 use hotpair_host::net::port::{Transport, port_owner};
 use hotpair_wire::pki::{self, ClientAuth, Identity, Member, PkiError};
 use rustls::{ClientConfig, ServerConfig};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,6 +36,8 @@ const PASSED_OVER: u64 = 10_000_000;
 const NOT_UP: u64 = 1_000_000;
 /// How often better links are tried while another one is in use.
 const BETTER: u64 = 5_000_000;
+/// A connection over which nothing came for so long is probed by the kernel.
+const QUIET: Duration = Duration::from_secs(2);
 /// Until a connection that is to be closed has sent what it has.
 const LAST_WORDS: u64 = 1_000_000;
 /// Sent messages that wait, in bytes: a peer that takes nothing is given up.
@@ -501,7 +503,12 @@ impl Link {
         let socket = socket2::SockRef::from(stream);
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_user_timeout(Some(self.patience));
-        let _ = socket.set_keepalive(true);
+        // A peer that lost power and came back knows nothing of the connection, and a standby sends nothing
+        // by which it would notice: without this the one that connects would keep the dead one.
+        let probes = TcpKeepalive::new()
+            .with_time(QUIET)
+            .with_interval(QUIET / 2);
+        let _ = socket.set_tcp_keepalive(&probes);
     }
 
     fn listen(&mut self, index: usize, now: u64, ring: &mut Ring) -> io::Result<()> {
