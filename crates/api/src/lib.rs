@@ -92,6 +92,11 @@ pub enum Call {
         mirror: String,
         work: MirrorWork,
     },
+    /// Could a new copy be at this place of this node? [`Reply::Done`] with what is wrong, empty if it could.
+    MirrorPlace {
+        device: String,
+        size: u64,
+    },
     /// The files on the copy of this node, page by page.
     MirrorFiles {
         group: String,

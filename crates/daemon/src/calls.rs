@@ -56,6 +56,17 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             mirror,
             work,
         } => return mirror_work(daemon, (GroupId(group), ResourceId(mirror)), work, reply),
+        Call::MirrorPlace { device, size } => {
+            // A device may take its time.
+            tokio::task::spawn_blocking(move || {
+                let checked = hotpair_volume::place::check(std::path::Path::new(&device), size);
+                let text = checked
+                    .err()
+                    .map_or_else(String::new, |error| error.to_string());
+                let _ = reply.send(Reply::Done(text).into());
+            });
+            return;
+        }
         Call::MirrorFiles {
             group,
             mirror,
@@ -77,7 +88,10 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
 pub(crate) fn may_be_passed(call: &Call) -> bool {
     matches!(
         call,
-        Call::Mirrors | Call::MirrorWork { .. } | Call::MirrorFiles { .. }
+        Call::Mirrors
+            | Call::MirrorWork { .. }
+            | Call::MirrorPlace { .. }
+            | Call::MirrorFiles { .. }
     )
 }
 

@@ -105,6 +105,25 @@ pub fn open(path: &Path, make: Option<u64>) -> Result<Opened, PlaceError> {
     }
 }
 
+/// Could a copy of `size` bytes, with its metadata at the end, be here? Changes nothing: a missing image file
+/// is not made.
+///
+/// # Errors
+/// See [`PlaceError`].
+pub fn check(path: &Path, size: u64) -> Result<(), PlaceError> {
+    match std::fs::metadata(path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound && !path.starts_with("/dev") => {
+            let mut above = path.parent();
+            // Directories that are missing are made with it.
+            while let Some(parent) = above.filter(|parent| !parent.exists()) {
+                above = parent.parent();
+            }
+            room_for(&above.unwrap_or(Path::new("/")).join("image"), size)
+        }
+        _ => open(path, None).map(|_| ()),
+    }
+}
+
 /// Takes the file for this process; it is free again when it is closed.
 ///
 /// # Errors

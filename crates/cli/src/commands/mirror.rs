@@ -292,6 +292,13 @@ fn renew(session: &Session, args: &RenewArgs) -> Outcome {
 fn resolve(session: &Session, args: &ResolveArgs) -> Outcome {
     let view = find(session, &args.mirror)?;
     let node = copy_on(&view, &args.keep)?;
+    if view.copies.iter().all(|copy| copy.state == "up to date") {
+        let text = format!(
+            "{} has no split-brain: every copy is up to date",
+            full(&view)
+        );
+        return Err(Failure::refused(text).hint("nothing was changed"));
+    }
     if !args.change.dry_run {
         let others: Vec<&str> = view
             .copies
@@ -349,6 +356,7 @@ fn everywhere(session: &Session, args: &NameArgs, what: &MirrorWork) -> Outcome 
     let word = match what {
         MirrorWork::Pause => "paused",
         MirrorWork::Resume => "resumed",
+        MirrorWork::Rate { limit: None } => "no longer limited",
         _ => "limited",
     };
     let text = format!(

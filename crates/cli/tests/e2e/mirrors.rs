@@ -111,6 +111,15 @@ fn mirror_is_made_by_one_command_and_its_data_moves_with_the_group() {
         "--mount",
         "/var/lib/db",
     ];
+    // A misspelled device on either node is told before anything is changed.
+    let wrong =
+        create.map(|word| word.replace("node2=/var/lib/hotpair/data.img", "node2=/dev/nothing"));
+    let wrong: Vec<&str> = wrong.iter().map(String::as_str).collect();
+    let text = cluster.refused("node1", &wrong, 1);
+    assert!(
+        text.contains("node2") && text.contains("/dev/nothing"),
+        "{text}"
+    );
     let preview = cluster.hotpair("node1", &[&create[..], &["--dry-run"]].concat());
     assert!(preview.contains("db"), "{preview}");
     assert!(mirror(&cluster, "node1").is_none());

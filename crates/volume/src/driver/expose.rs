@@ -129,6 +129,12 @@ impl<E: Decide> Driver<E> {
         if self.exposed.iter().any(|one| one.at == at) {
             return Err(format!("{} is a device already", at.display()));
         }
+        if std::fs::symlink_metadata(&at).is_ok_and(|found| !found.is_symlink()) {
+            return Err(format!(
+                "{} is there already: name a path where nothing is",
+                at.display()
+            ));
+        }
         let engine = self.engine.as_ref().ok_or("it was not set up yet")?;
         let size = match &snapshot {
             Some(name) => {
@@ -219,11 +225,24 @@ impl<E: Decide> Driver<E> {
             (Outcome::Done(device), false) => {
                 one.device = Some(device);
                 let target = one.export.path(device);
-                super::device::link(&target, &one.at)
-                    .map_err(|error| format!("cannot link {}: {error}", one.at.display()))
+                let linked = super::device::link(&target, &one.at)
+                    .map_err(|error| format!("cannot link {}: {error}", one.at.display()));
+                if linked.is_err() {
+                    // Nobody would find it: away with it.
+                    let job = one.export.detach(device)?;
+                    self.ring
+                        .watch(one.who + 1, job.descriptor().as_raw_fd(), libc::POLLIN)?;
+                    one.job = Some(job);
+                    one.leaving = true;
+                }
+                linked
             }
             (Outcome::Done(_), true) => {
-                let _ = std::fs::remove_file(&one.at);
+                // Only what was put there: somebody may have put something else in its place.
+                let target = one.device.map(|device| one.export.path(device));
+                if target.is_some() && std::fs::read_link(&one.at).ok() == target {
+                    let _ = std::fs::remove_file(&one.at);
+                }
                 self.ring.forget(one.who)?;
                 self.exposed.remove(place);
                 Ok(())

@@ -5,9 +5,10 @@ use crate::args::Change;
 use crate::commands::config::{apply_text, present};
 use crate::confirm::Confirmation;
 use crate::failure::Failure;
-use crate::session::{Outcome, Session};
+use crate::session::{self, Outcome, Session};
 use crate::words;
 use clap::{Args, ValueEnum};
+use hotpair_api::{Call, Reply};
 use hotpair_core::config::{
     Cluster, CopyPlace, Export, FilesystemCheck, Group, Mirror, MirrorMode, Mount, OnDiskFailure,
     OnSplitBrain, Resource, ResourceKind,
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 const FORGET_LIMIT: Duration = Duration::from_secs(60);
 const FORGET_GAP: Duration = Duration::from_millis(200);
 /// First TCP port of replication; each mirror has its own.
+/// For a look at a place on another node.
+const PLACE_LIMIT: Duration = Duration::from_secs(15);
 const FIRST_PORT: u16 = 14_400;
 const ASYNCHRONOUS_LAG: Duration = Duration::from_secs(10);
 const ASYNCHRONOUS_BYTES: u64 = 256 << 20;
@@ -70,7 +73,8 @@ pub enum ModeWord {
     Asynchronous,
 }
 
-/// Make a mirror larger; the filesystem on it is grown by its own tools afterwards.
+/// Make a mirror larger, and the filesystem that is mounted from it. Devices must have room; image files are
+/// enlarged.
 #[derive(Debug, Args)]
 pub struct GrowArgs {
     /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
@@ -138,6 +142,7 @@ pub fn create(session: &Session, args: &CreateArgs) -> Outcome {
     let mut cluster = present(session)?.0;
     let (group, name) = args.parts()?;
     add_mirror(&mut cluster, args, group, name)?;
+    check_places(session, args)?;
     if let Some(path) = &args.mount {
         insert_mount(&mut cluster, group, name, path, &args.filesystem, true)?;
     }
@@ -151,6 +156,34 @@ pub fn create(session: &Session, args: &CreateArgs) -> Outcome {
         return Ok(applied);
     }
     show::wait(session, &args.mirror)
+}
+
+/// Asks each node whether the copy could be there: a running group must not fail over a misspelled device.
+pub(super) fn check_places(session: &Session, args: &CreateArgs) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    for (node, device) in &args.places {
+        let call = Call::MirrorPlace {
+            device: device.clone(),
+            size: args.size,
+        };
+        let on = Call::On {
+            node: node.clone(),
+            call: Box::new(call),
+        };
+        match session.call(on, PLACE_LIMIT) {
+            Ok(Reply::Done(problem)) if problem.is_empty() => {}
+            Ok(Reply::Done(problem)) => problems.push(format!("{node}: {problem}")),
+            Ok(other) => return Err(session::unexpected(&other)),
+            Err(failure) => {
+                let text = failure.message;
+                eprintln!("warning: {device} on {node} was not checked: {text}");
+            }
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::refused(problems.join("; ")).hint("nothing was changed"))
 }
 
 /// Changes the configuration in force.
@@ -372,7 +405,7 @@ pub fn remove(session: &Session, args: &RemoveArgs) -> Outcome {
     let view = find(session, &args.mirror)?;
     if !args.change.dry_run {
         let danger = format!(
-            "{} is no longer mirrored. Its copies stay on the disks of {}.",
+            "{} will no longer be mirrored. Its copies stay on the disks of {}.",
             full(&view),
             view.copies
                 .iter()
