@@ -266,6 +266,7 @@ fn replication_goes_on_over_the_other_link() {
         let view = mirror(&cluster, host)?;
         view.here?.link
     };
+    cluster.wait_for("a link is used", || link("node1").is_some());
     let first = link("node1").expect("a link");
     let network = |name: &str| match name {
         "lan" => hotpair_lab::plan::Network::Lan,
@@ -531,12 +532,27 @@ fn modes_change_while_services_run_and_keep_what_they_promise() {
 
 #[test]
 fn first_synchronisation_is_shown_limited_and_let_go_beside_services() {
-    let Some(cluster) = Cluster::up("mirror-rate") else {
+    let Some(cluster) = pair("mirror-rate") else {
         return;
     };
-    let text = MIRROR.replace("size =", "resync_rate = \"2MiB\"\nsize =");
-    cluster.reconfigure("node1", |all| all + &text);
-    cluster.runs("node1", "db", "node1");
+    cluster.shell(
+        "node1",
+        "dd if=/dev/urandom of=/var/lib/db/big bs=1M count=24 conv=fsync status=none",
+    );
+    cluster.hotpair("node1", &["mirror", "rate", "data", "2MiB"]);
+    cluster.hotpair(
+        "node1",
+        &[
+            "mirror",
+            "renew",
+            "data",
+            "--on",
+            "node2",
+            "--overwrite",
+            "--yes-i-mean",
+            "node2",
+        ],
+    );
     write(&cluster, "node1", "a", "meanwhile");
     cluster.wait_for("progress is shown", || {
         let shown = cluster.hotpair("node1", &["mirror", "show", "data"]);
@@ -546,7 +562,7 @@ fn first_synchronisation_is_shown_limited_and_let_go_beside_services() {
     assert_ne!(copy(&view, "node2").state, "up to date", "{view:#?}");
     cluster.hotpair("node1", &["mirror", "rate", "data", "none"]);
     in_sync(&cluster);
-    // What was never written is not sent.
+    // What is equal on both sides is not sent.
     let all = sent(&cluster, "node1");
     assert!(
         all.last().is_some_and(|sent| *sent < 16 * 1024),

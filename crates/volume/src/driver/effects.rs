@@ -160,6 +160,8 @@ impl<E: Decide> Driver<E> {
                 self.control
                     .say(&crate::protocol::FromMirror::Report(report.clone()));
                 self.report = Some(*report);
+                // Who reads of it looks at the numbers next.
+                self.say_status();
                 self.status.wind();
                 Ok(())
             }
