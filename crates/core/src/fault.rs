@@ -109,37 +109,46 @@ impl Fault {
     ];
 }
 
-#[cfg(feature = "planted-faults")]
-mod switch {
-    use super::Fault;
-    use std::cell::Cell;
+/// `plant` and `planted` for the `Fault` of the module it stands in, by the feature `planted-faults` of the
+/// crate it stands in.
+#[macro_export]
+macro_rules! planting {
+    () => {
+        #[cfg(feature = "planted-faults")]
+        mod switch {
+            use super::Fault;
+            use std::cell::Cell;
 
-    thread_local! {
-        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
-    }
+            thread_local! {
+                static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+            }
 
-    /// Plants `fault` in this thread, or removes the one planted.
-    pub fn plant(fault: Option<Fault>) {
-        PLANTED.set(fault);
-    }
+            /// Plants `fault` in this thread, or removes the one planted.
+            pub fn plant(fault: Option<Fault>) {
+                PLANTED.set(fault);
+            }
 
-    /// Is `fault` planted in this thread?
-    #[must_use]
-    pub fn planted(fault: Fault) -> bool {
-        PLANTED.get() == Some(fault)
-    }
+            /// Is `fault` planted in this thread?
+            #[must_use]
+            pub fn planted(fault: Fault) -> bool {
+                PLANTED.get() == Some(fault)
+            }
+        }
+
+        #[cfg(not(feature = "planted-faults"))]
+        mod switch {
+            /// No faults in this build.
+            #[inline(always)]
+            #[must_use]
+            pub const fn planted(_: super::Fault) -> bool {
+                false
+            }
+        }
+
+        #[cfg(feature = "planted-faults")]
+        pub use switch::plant;
+        pub use switch::planted;
+    };
 }
 
-#[cfg(not(feature = "planted-faults"))]
-mod switch {
-    /// No faults in this build.
-    #[inline(always)]
-    #[must_use]
-    pub const fn planted(_: super::Fault) -> bool {
-        false
-    }
-}
-
-#[cfg(feature = "planted-faults")]
-pub use switch::plant;
-pub use switch::planted;
+planting!();

@@ -1032,7 +1032,6 @@ impl Daemon {
         self.node.document().cloned()
     }
 
-    /// Asks another node's daemon on the caller's behalf.
     /// Is the member online, or silent for too short a time to be called down?
     fn hears(&self, member: MemberId) -> bool {
         let status = self.node.status(now());
@@ -1043,6 +1042,7 @@ impl Daemon {
         )
     }
 
+    /// Asks another node's daemon on the caller's behalf.
     pub(crate) fn pass_on(&mut self, node: &str, call: Call, reply: oneshot::Sender<Answer>) {
         let Some(document) = self.node.document() else {
             let _ = reply.send(Reply::Refused(crate::calls::NO_DOCUMENT.into()).into());

@@ -22,7 +22,7 @@ pub mod operator;
 pub mod planted;
 mod programs;
 pub mod queue;
-pub mod rng;
+pub use hotpair_volume::sim::rng;
 pub mod run;
 mod shell;
 pub mod world;

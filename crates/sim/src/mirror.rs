@@ -34,7 +34,6 @@ use hotpair_volume::link::Message;
 use hotpair_volume::sim::disk::Disk;
 use hotpair_volume::sim::ledger::{FIRST, GARBAGE, Ledger};
 use hotpair_volume::sim::node::Node;
-use hotpair_volume::sim::rng::Rng as DiskRng;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -154,7 +153,7 @@ pub struct Mirrored {
     checked: Version,
     quiet_until: u64,
     rng: Rng,
-    chance: DiskRng,
+    chance: Rng,
     pub counts: Counts,
 }
 
@@ -300,7 +299,7 @@ impl Mirrored {
             given_up: false,
             checked: Version::ZERO,
             quiet_until: 0,
-            chance: DiskRng::new(rng.bits()),
+            chance: Rng::new(rng.bits(), 0),
             rng,
             counts: Counts::default(),
         })

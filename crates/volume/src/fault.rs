@@ -93,37 +93,4 @@ impl Fault {
     ];
 }
 
-#[cfg(feature = "planted-faults")]
-mod switch {
-    use super::Fault;
-    use std::cell::Cell;
-
-    thread_local! {
-        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
-    }
-
-    /// Plants `fault` in this thread, or removes the one planted.
-    pub fn plant(fault: Option<Fault>) {
-        PLANTED.set(fault);
-    }
-
-    /// Is `fault` planted in this thread?
-    #[must_use]
-    pub fn planted(fault: Fault) -> bool {
-        PLANTED.get() == Some(fault)
-    }
-}
-
-#[cfg(not(feature = "planted-faults"))]
-mod switch {
-    /// No faults in this build.
-    #[inline(always)]
-    #[must_use]
-    pub const fn planted(_: super::Fault) -> bool {
-        false
-    }
-}
-
-#[cfg(feature = "planted-faults")]
-pub use switch::plant;
-pub use switch::planted;
+hotpair_core::planting!();

@@ -132,7 +132,7 @@ impl Look {
     }
 }
 
-fn starts_alike(a: &ResourceKind, b: &ResourceKind) -> bool {
+fn starts_alike(a: &ResourceKind, b: &ResourceKind, me: MemberId) -> bool {
     match (a, b) {
         (ResourceKind::Address(a), ResourceKind::Address(b)) => {
             (a.address, a.prefix, &a.nics, &a.nics_on) == (b.address, b.prefix, &b.nics, &b.nics_on)
@@ -144,7 +144,8 @@ fn starts_alike(a: &ResourceKind, b: &ResourceKind) -> bool {
             (&a.command, &a.environment) == (&b.command, &b.environment)
         }
         (ResourceKind::Mirror(a), ResourceKind::Mirror(b)) => {
-            (&a.copies, a.export) == (&b.copies, b.export)
+            // Where the other copy is, and whose, may change under the open device.
+            (a.copies.get(&me), a.export) == (b.copies.get(&me), b.export)
         }
         (ResourceKind::Mount(a), ResourceKind::Mount(b)) => {
             (&a.mirror, &a.path, &a.filesystem, &a.options)
@@ -165,16 +166,9 @@ fn longest(detector: &Detector) -> Duration {
 impl Part {
     /// Takes over its present definition. What runs and was started as something else has to be
     /// started anew; detectors, limits and the ways to stop it or to ask for its status change live.
-    pub(super) fn define(&mut self, kind: &ResourceKind, me: MemberId) {
+    pub(super) fn define(&mut self, kind: &ResourceKind) {
         if self.kind.as_ref() != Some(kind) {
-            let mut kind = kind.clone();
-            if let ResourceKind::Mirror(mirror) = &mut kind {
-                // Where the other copy is, and whose, may change under the open device.
-                mirror.copies.retain(|node, _| *node == me);
-            }
-            if self.kind.as_ref() != Some(&kind) {
-                self.kind = Some(kind);
-            }
+            self.kind = Some(kind.clone());
         }
         if self.is_up() && self.started_as.is_none() {
             // Adopted: an earlier run of the daemon started it by this definition.
@@ -183,9 +177,9 @@ impl Part {
     }
 
     /// Runs as something else than its definition says now?
-    pub(super) fn outdated(&self) -> bool {
+    pub(super) fn outdated(&self, me: MemberId) -> bool {
         match (&self.started_as, &self.kind) {
-            (Some(started), Some(kind)) => self.is_up() && !starts_alike(started, kind),
+            (Some(started), Some(kind)) => self.is_up() && !starts_alike(started, kind, me),
             _ => false,
         }
     }

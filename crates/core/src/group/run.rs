@@ -188,7 +188,7 @@ impl GroupRun {
                     part.requires = requires.cloned().collect();
                 }
                 part.look = Look::of(resource);
-                part.define(&resource.kind, orders.me);
+                part.define(&resource.kind);
             }
             part.held_down = stopped.contains(id);
             let restart = part.shall_restart(orders.restarts.get(id).copied().unwrap_or_default());
@@ -200,7 +200,7 @@ impl GroupRun {
             if maintained || !shall_run || !part.configured || part.held_down {
                 part.cycle = false;
                 part.restarting = false;
-            } else if !part.cycle && (part.outdated() || restart) {
+            } else if !part.cycle && (part.outdated(orders.me) || restart) {
                 part.cycle = true;
                 part.restarting = true;
                 part.detail = if restart {

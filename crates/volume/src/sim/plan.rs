@@ -130,7 +130,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn draw(seed: u64) -> Self {
-        let mut rng = Rng::new(seed ^ 0x9a17);
+        let mut rng = Rng::new(seed ^ 0x9a17, 0);
         let length = rng.range(300, 2500) * 1000;
         let mode = match rng.below(10) {
             0 | 1 => MirrorMode::Memory,

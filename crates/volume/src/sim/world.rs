@@ -181,7 +181,7 @@ fn index(member: MemberId) -> usize {
 
 impl World {
     pub fn new(seed: u64, plan: Plan, options: Options) -> Self {
-        let mut rng = Rng::new(seed);
+        let mut rng = Rng::new(seed, 0);
         let sectors = plan.blocks * 8;
         let count = usize::try_from(sectors).unwrap_or(0);
         let first = (0..count)
