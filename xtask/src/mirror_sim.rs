@@ -2,7 +2,7 @@
 
 use crate::sim::on_processor;
 use anyhow::{Context, Result};
-use hotpair_volume::fault::Fault;
+use hotpair_volume::fault::{Fault, NOT_CAUGHT};
 use hotpair_volume::sim::{Options, Stats, Violation, run_caught};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -56,6 +56,10 @@ pub fn replay(seed: u64, planted: Option<Fault>, trace: bool) -> ExitCode {
 pub fn faults(jobs: usize) -> ExitCode {
     let mut missed = 0;
     for fault in Fault::ALL {
+        if NOT_CAUGHT.contains(&fault) {
+            println!("{fault:<24?} is known not to be caught: see docs/internals/mirror.md");
+            continue;
+        }
         let hunt = MirrorSim {
             from: 0,
             seeds: Some(WITHIN),

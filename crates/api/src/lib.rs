@@ -92,10 +92,12 @@ pub enum Call {
         mirror: String,
         work: MirrorWork,
     },
-    /// Could a new copy be at this place of this node? [`Reply::Done`] with what is wrong, empty if it could.
+    /// Could the copy of a volume of `size` bytes be at this place of this node?
     MirrorPlace {
         device: String,
         size: u64,
+        /// Its metadata is in a file of its own.
+        beside: bool,
     },
     /// The files on the copy of this node, page by page.
     MirrorFiles {
@@ -124,6 +126,10 @@ pub enum Reply {
     Simulate(Vec<String>),
     /// Done, or what would be done.
     Done(String),
+    /// What keeps a copy from being there.
+    MirrorPlace {
+        problem: Option<String>,
+    },
     Config {
         revision: u64,
         text: String,

@@ -46,24 +46,10 @@ pub fn time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not between 1 s and 365 d"))
 }
 
-/// An amount of bytes: `512`, `64KiB`, `20GiB`, `1TB`.
+/// An amount of bytes, as in the configuration: `512MiB`, `20GiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is no size: write 512MiB, 20GiB or 1TiB");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        "kb" => 1000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.trim_end().parse().map_err(|_| wrong())?;
-    number.checked_mul(unit).ok_or_else(wrong)
+    hotpair_config::parse_size(text)
+        .map_err(|why| format!("`{text}` {why}: write 512MiB, 20GiB or 1TiB"))
 }
 
 /// Bytes for people: `20 GiB`, `1.5 MiB`.
@@ -187,7 +173,7 @@ mod tests {
             assert!(time(bad).is_err(), "{bad}");
         }
         assert_eq!(
-            (bytes("20GiB"), bytes("1 TB"), bytes("4k")),
+            (bytes("20GiB"), bytes("1 TB"), bytes("4 KiB")),
             (Ok(20 << 30), Ok(1_000_000_000_000), Ok(4096))
         );
         for bad in ["", "GiB", "-1", "1XB", "99999999TiB", "1.5GiB"] {

@@ -33,6 +33,7 @@ pub use read::{FIRST_WITNESS, MAX_LINKS, MAX_NODES, PORT};
 pub use rules::expected_failover;
 pub use show::show;
 pub use template::{HostFacts, Listening, NicFacts, template};
+pub use words::parse_size;
 
 use finding::Findings;
 use hotpair_core::config::Cluster;

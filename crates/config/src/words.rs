@@ -110,7 +110,7 @@ const UNITS: [(&str, u64); 11] = [
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn parse_size(text: &str) -> Result<u64, &'static str> {
+pub fn parse_size(text: &str) -> Result<u64, &'static str> {
     let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number = &text[..text.len() - digits.len()];
     let unit = digits.trim_start();

@@ -223,7 +223,7 @@ fn what_is_left_out_has_its_default() {
 fn every_key_is_read() {
     let keys = "size = \"1MiB\"\nmode = \"asynchronous\"\nlag_s = 2.5\nlag_bytes = \"1GiB\"\nport = 15000\n\
         links = [\"direct\"]\nresync_rate = \"100MiB/s\"\non_disk_failure = \"go-on\"\n\
-        on_split_brain = \"least-changes\"\nexport = \"nbd\"\nsource = \"n2\"\nmetadata = { n2 = \"/var/m\" }";
+        on_split_brain = \"with-changes\"\nexport = \"fuse\"\nsource = \"n2\"\nmetadata = { n2 = \"/var/m\" }";
     let text = format!("{SOUND}{OTHER}").replace("size = \"1MiB\"", keys);
     let cluster = cluster(&text, None);
     let more = mirror(&cluster, "h", "more");

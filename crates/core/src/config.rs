@@ -301,19 +301,15 @@ pub enum OnSplitBrain {
     Older,
     /// Keep the only side with changes; by hand if both have some.
     WithChanges,
-    /// Give up the side with fewer changed blocks.
-    LeastChanges,
 }
 
 /// How the kernel gets at the volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Export {
-    /// The best the kernel has: ublk, else nbd, else FUSE with a loop device.
+    /// The best the kernel has of those that are built: FUSE with a loop device.
     #[default]
     Auto,
     Fuse,
-    Nbd,
-    Ublk,
 }
 
 /// A mounted filesystem.

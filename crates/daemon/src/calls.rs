@@ -56,14 +56,15 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             mirror,
             work,
         } => return mirror_work(daemon, (GroupId(group), ResourceId(mirror)), work, reply),
-        Call::MirrorPlace { device, size } => {
+        Call::MirrorPlace {
+            device,
+            size,
+            beside,
+        } => {
             // A device may take its time.
             tokio::task::spawn_blocking(move || {
-                let checked = hotpair_volume::place::check(std::path::Path::new(&device), size);
-                let text = checked
-                    .err()
-                    .map_or_else(String::new, |error| error.to_string());
-                let _ = reply.send(Reply::Done(text).into());
+                let problem = place_problem(&device, size, beside);
+                let _ = reply.send(Reply::MirrorPlace { problem }.into());
             });
             return;
         }
@@ -82,6 +83,21 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
         Call::Shutdown { force, .. } => return daemon.shut_down(force, Some(reply)),
     };
     let _ = reply.send(answer);
+}
+
+/// Why a copy could not be there.
+fn place_problem(device: &str, size: u64, beside: bool) -> Option<String> {
+    let wanted = if beside {
+        Ok(size)
+    } else {
+        hotpair_volume::store::disk_for(size)
+    };
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(error) => return Some(error.to_string()),
+    };
+    let checked = hotpair_volume::place::check(std::path::Path::new(device), wanted);
+    checked.err().map(|error| error.to_string())
 }
 
 /// May another node's daemon ask for it on its operator's behalf?

@@ -93,4 +93,8 @@ impl Fault {
     ];
 }
 
+/// Not caught in 3000 seeds: what it breaks is also refused by the report of the disk, unless a holder's disk is
+/// restored to an earlier state within its epoch.
+pub const NOT_CAUGHT: [Fault; 1] = [Fault::IgnoreGeneration];
+
 hotpair_core::planting!();

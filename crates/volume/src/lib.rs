@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   application -> filesystem -> block device
-//!                                    | export: FUSE + loop, nbd, ublk
+//!                                    | export: FUSE + loop
 //!                                    v
 //!   orders, work, commands --> [ driver: one loop, one thread ] --> reports, completions
 //!                                    |  Event          ^ Effect

@@ -53,6 +53,16 @@ pub enum PlaceError {
     /// There is no image file, and nobody said how large it is to be.
     #[error("{} does not exist: create the mirror with a size, or name a device that exists", path.display())]
     Missing { path: PathBuf },
+    /// The device takes no volume of this size.
+    #[error(
+        "{} has {size} bytes, the mirror and its own records need {wanted}: name a larger device, or make the mirror smaller",
+        path.display()
+    )]
+    Small {
+        path: PathBuf,
+        wanted: u64,
+        size: u64,
+    },
     /// The filesystem has no room for the image file.
     #[error(
         "{} needs {wanted} bytes more, its filesystem has {free} free: free some space, or choose a smaller size",
@@ -105,8 +115,8 @@ pub fn open(path: &Path, make: Option<u64>) -> Result<Opened, PlaceError> {
     }
 }
 
-/// Could a copy of `size` bytes, with its metadata at the end, be here? Changes nothing: a missing image file
-/// is not made.
+/// Could a copy that takes `size` bytes, metadata included, be here? Changes nothing: a missing image file is
+/// not made, one that is too small is not enlarged.
 ///
 /// # Errors
 /// See [`PlaceError`].
@@ -120,7 +130,17 @@ pub fn check(path: &Path, size: u64) -> Result<(), PlaceError> {
             }
             room_for(&above.unwrap_or(Path::new("/")).join("image"), size)
         }
-        _ => open(path, None).map(|_| ()),
+        _ => {
+            let opened = open(path, None)?;
+            match opened.kind {
+                Kind::Device if opened.size < size => Err(PlaceError::Small {
+                    path: path.to_owned(),
+                    wanted: size,
+                    size: opened.size,
+                }),
+                _ => Ok(()),
+            }
+        }
     }
 }
 

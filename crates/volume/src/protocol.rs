@@ -160,7 +160,7 @@ pub struct MirrorStatus {
     pub size: u64,
     /// Path of the block device while it is open.
     pub device: Option<String>,
-    /// Kind of export in use: `fuse`, `nbd`, `ublk`.
+    /// Kind of export in use: `fuse`.
     pub export: Option<String>,
     /// Name of the link in use.
     pub link: Option<String>,

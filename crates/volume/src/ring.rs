@@ -37,6 +37,8 @@ pub struct Ring {
     free: Vec<u32>,
     watched: Vec<Watched>,
     count: usize,
+    /// Ended while others were handed over.
+    early: Vec<Ended>,
 }
 
 struct UnderWay {
@@ -91,6 +93,7 @@ impl Ring {
             free: Vec::new(),
             watched: Vec::new(),
             count: 0,
+            early: Vec::new(),
         })
     }
 
@@ -196,6 +199,14 @@ impl Ring {
         self.arm(who, fd, events, true)
     }
 
+    /// Hands over what was asked for: afterwards its descriptors may be closed.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn submit(&mut self) -> io::Result<()> {
+        self.ring.submit().map(|_| ())
+    }
+
     /// Watches it no more: before the descriptor is closed, or its file stays open.
     ///
     /// # Errors
@@ -229,15 +240,12 @@ impl Ring {
         let time = Timespec::new()
             .sec(limit.as_secs())
             .nsec(limit.subsec_nanos());
-        let want = usize::from(!limit.is_zero());
+        let want = usize::from(!limit.is_zero() && self.early.is_empty());
+        ended.append(&mut self.early);
         let arguments = SubmitArgs::new().timespec(&time);
         match self.ring.submitter().submit_with_args(want, &arguments) {
             Ok(_) => {}
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                ) => {}
+            Err(error) if is_passing(&error) => {}
             Err(error) => return Err(error),
         }
         self.collect(ended)
@@ -365,10 +373,28 @@ impl Ring {
         // SAFETY: what the entry points to is a buffer in `under_way`, kept until it has ended, and a
         // descriptor that the caller keeps open.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
-            self.ring.submit()?;
+            match self.ring.submit() {
+                Ok(_) => {}
+                // What has ended must be taken first: it is handed out at the next wait.
+                Err(error) if is_passing(&error) => {
+                    let mut early = std::mem::take(&mut self.early);
+                    let collected = self.collect(&mut early);
+                    self.early = early;
+                    collected?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
+}
+
+/// Nothing is wrong with the ring: it had no time, or no room for what ends.
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [libc::ETIME, libc::EINTR, libc::EBUSY, libc::EAGAIN];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| passing.contains(&errno))
 }
 
 enum Progress {

@@ -112,7 +112,7 @@ pub enum SnapshotCommand {
     /// Give the kernel a read-only device of a snapshot.
     Expose(ExposeArgs),
     /// End a device made by `expose`.
-    Conceal(ExposeArgs),
+    Conceal(ConcealArgs),
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +136,17 @@ pub struct ExposeArgs {
     #[arg(long)]
     name: Option<String>,
     /// Where the link to the device shall be.
+    #[arg(long, value_name = "PATH")]
+    at: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+#[derive(Debug, Args)]
+pub struct ConcealArgs {
+    /// GROUP/MIRROR; the mirror's name alone if it is the only one of that name.
+    mirror: String,
+    /// Where the link to the device is.
     #[arg(long, value_name = "PATH")]
     at: String,
     #[command(flatten)]
@@ -388,7 +399,10 @@ fn on_all(session: &Session, view: &MirrorView, what: &MirrorWork) -> Result<(),
 fn rate(session: &Session, args: RateArgs) -> Outcome {
     let limit = match args.limit.as_str() {
         "none" => None,
-        text => Some(words::bytes(text).map_err(Failure::refused)?),
+        text => Some(words::bytes(text).map_err(|why| {
+            Failure::refused(why)
+                .hint("`none` takes the limit away; `hotpair mirror pause` stops it")
+        })?),
     };
     let args = NameArgs {
         mirror: args.mirror,
@@ -423,13 +437,15 @@ fn snapshot(session: &Session, command: SnapshotCommand) -> Outcome {
                 snapshot: args.name.clone(),
                 at: args.at.clone(),
             };
-            here(session, &args, what, "a read-only device is there now")
+            let done = "a read-only device is there now";
+            here(session, &args.mirror, &args.at, args.change, what, done)
         }
         SnapshotCommand::Conceal(args) => {
             let what = MirrorWork::Conceal {
                 at: args.at.clone(),
             };
-            here(session, &args, what, "the device is gone")
+            let done = "the device is gone";
+            here(session, &args.mirror, &args.at, args.change, what, done)
         }
     }
 }
@@ -452,12 +468,19 @@ fn on_one(session: &Session, args: &SnapshotArgs, what: MirrorWork, done: &str) 
     session.say(&text, args.change.dry_run)
 }
 
-fn here(session: &Session, args: &ExposeArgs, what: MirrorWork, done: &str) -> Outcome {
-    let view = find(session, &args.mirror)?;
+fn here(
+    session: &Session,
+    mirror: &str,
+    at: &str,
+    change: Change,
+    what: MirrorWork,
+    done: &str,
+) -> Outcome {
+    let view = find(session, mirror)?;
     let node = session.status()?.node;
     copy_on(&view, &node)?;
-    if !args.change.dry_run {
+    if !change.dry_run {
         work(session, &view, &node, what)?;
     }
-    session.say(&format!("{}: {done}", args.at), args.change.dry_run)
+    session.say(&format!("{at}: {done}"), change.dry_run)
 }

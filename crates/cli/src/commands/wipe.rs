@@ -9,7 +9,7 @@ use crate::words;
 use clap::Args;
 use hotpair_daemon::store;
 use std::os::unix::net::UnixStream;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// Remove every trace of hotpair from this node: keys, state, configuration, logs.
 #[derive(Debug, Args)]
@@ -39,6 +39,15 @@ pub fn run(session: &Session, args: &WipeArgs) -> Outcome {
             let message = format!("the {what} runs on this node; nothing was removed");
             return Err(Failure::refused(message).hint(hint));
         }
+    }
+    if let Some(socket) = mirror_socket(&paths.run) {
+        let message = format!(
+            "a mirror process runs on this node ({}); nothing was removed",
+            socket.display()
+        );
+        let hint =
+            "start the daemon and stop it in good order: `hotpair start`, then `hotpair stop`";
+        return Err(Failure::refused(message).hint(hint));
     }
     let places = [&paths.lib, &paths.run, &paths.log, &paths.etc];
     let places: Vec<_> = places.into_iter().filter(|place| place.exists()).collect();
@@ -74,6 +83,13 @@ pub fn run(session: &Session, args: &WipeArgs) -> Outcome {
         return Ok(std::process::ExitCode::SUCCESS);
     }
     session.say("removed", false)
+}
+
+/// Of a mirror process that answers: its device may be mounted.
+fn mirror_socket(run: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(run.join("mirrors")).ok()?;
+    let mut sockets = entries.filter_map(Result::ok).map(|entry| entry.path());
+    sockets.find(|socket| UnixStream::connect(socket).is_ok())
 }
 
 /// Everything in it, and the directory itself unless something is mounted there.

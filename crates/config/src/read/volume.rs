@@ -43,19 +43,13 @@ pub(crate) const ON_DISK_FAILURE: [(&str, OnDiskFailure); 2] = [
     ("fail-over", OnDiskFailure::FailOver),
     ("go-on", OnDiskFailure::GoOn),
 ];
-pub(crate) const ON_SPLIT_BRAIN: [(&str, OnSplitBrain); 5] = [
+pub(crate) const ON_SPLIT_BRAIN: [(&str, OnSplitBrain); 4] = [
     ("by-hand", OnSplitBrain::ByHand),
     ("younger", OnSplitBrain::Younger),
     ("older", OnSplitBrain::Older),
     ("with-changes", OnSplitBrain::WithChanges),
-    ("least-changes", OnSplitBrain::LeastChanges),
 ];
-pub(crate) const EXPORT: [(&str, Export); 4] = [
-    ("auto", Export::Auto),
-    ("fuse", Export::Fuse),
-    ("nbd", Export::Nbd),
-    ("ublk", Export::Ublk),
-];
+pub(crate) const EXPORT: [(&str, Export); 2] = [("auto", Export::Auto), ("fuse", Export::Fuse)];
 pub(crate) const CHECK: [(&str, FilesystemCheck); 3] = [
     ("safe", FilesystemCheck::Safe),
     ("never", FilesystemCheck::Never),

@@ -281,8 +281,9 @@ impl<E: Decide> Driver<E> {
                 return Ok(());
             }
             Command::SnapshotRemove { name } => {
-                self.cow.removals.push((ticket, name));
-                self.remove_snapshots();
+                let result = self.remove_snapshot(&name);
+                self.say_status();
+                self.control.done(ticket, result);
                 return Ok(());
             }
             Command::Expose {

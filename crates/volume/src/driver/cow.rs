@@ -19,8 +19,6 @@ pub(super) struct Cow {
     /// Chunks to be kept, in the order in which they were needed.
     wanted: VecDeque<u64>,
     going: BTreeMap<u64, Going>,
-    /// Snapshots to be removed once nothing is going, with the tickets of who waits.
-    pub(super) removals: Vec<(u64, String)>,
 }
 
 /// A chunk that is being kept.
@@ -35,6 +33,7 @@ struct Going {
 #[derive(Debug)]
 struct Held {
     effect: Effect,
+    bytes: Option<Buffer>,
     chunks: BTreeSet<u64>,
 }
 
@@ -48,6 +47,11 @@ impl Going {
 }
 
 impl Cow {
+    /// Nothing is being kept.
+    pub(super) fn is_idle(&self) -> bool {
+        self.going.is_empty()
+    }
+
     fn lacking(&self, offset: u64, length: u64) -> BTreeSet<u64> {
         if self.snapshots.is_empty() || length == 0 {
             return BTreeSet::new();
@@ -64,14 +68,13 @@ impl<E: Decide> Driver<E> {
     /// The snapshots of the disk that was opened just now.
     pub(super) fn find_snapshots(&mut self) {
         if let Some(setup) = &self.setup {
-            let all = setup.directory.join("snapshots");
-            super::snapshot::forget_looks(&all);
-            self.cow.snapshots = Snapshot::all(&all);
+            self.cow.snapshots = Snapshot::all(&setup.directory.join("snapshots"));
         }
     }
 
-    /// Carries the effect out, or holds it until what it overwrites is kept.
-    pub(super) fn overwrite(&mut self, effect: Effect) -> io::Result<()> {
+    /// Carries the effect out, or holds it until what it overwrites is kept. `bytes`: of a write; the engine
+    /// may let go of their buffer before the write begins.
+    pub(super) fn overwrite(&mut self, effect: Effect, bytes: Option<Buffer>) -> io::Result<()> {
         let (offset, length) = match &effect {
             Effect::Write { at, .. } | Effect::Discard { at, .. } => {
                 (at.offset, u64::from(at.length))
@@ -81,14 +84,18 @@ impl<E: Decide> Driver<E> {
         };
         let chunks = self.cow.lacking(offset, length);
         if chunks.is_empty() {
-            return self.carry_on(effect);
+            return self.carry_on(effect, bytes);
         }
         for &chunk in &chunks {
             if !self.cow.going.contains_key(&chunk) && !self.cow.wanted.contains(&chunk) {
                 self.cow.wanted.push_back(chunk);
             }
         }
-        self.cow.held.push(Held { effect, chunks });
+        self.cow.held.push(Held {
+            effect,
+            bytes,
+            chunks,
+        });
         self.keep_more()
     }
 
@@ -194,7 +201,8 @@ impl<E: Decide> Driver<E> {
 
     fn mapped(&mut self, name: String, page: u64, result: Result<(), i32>) -> io::Result<()> {
         let snapshot = self.cow.snapshots.iter_mut().find(|one| one.name == name);
-        let Some((fd, (chunks, again))) = snapshot.map(|one| (one.map_fd(), one.mapped(page)))
+        let Some((fd, (chunks, again))) =
+            snapshot.map(|one| (one.map_fd(), one.mapped(page, result.is_ok())))
         else {
             return Ok(());
         };
@@ -233,16 +241,16 @@ impl<E: Decide> Driver<E> {
         let mut ready = Vec::new();
         self.cow.held.retain_mut(|held| {
             if held.chunks.remove(&chunk) && (held.chunks.is_empty() || result.is_err()) {
-                ready.push(held.effect.clone());
+                ready.push((held.effect.clone(), held.bytes.take()));
                 return false;
             }
             true
         });
-        for effect in ready {
+        for (effect, bytes) in ready {
             match (result, token(&effect)) {
                 (Err(errno), Some(token)) => self.not_done(token, disk::error_of(errno)),
                 // Another snapshot may have been taken meanwhile.
-                _ => self.overwrite(effect)?,
+                _ => self.overwrite(effect, bytes)?,
             }
         }
         self.keep_more()
@@ -262,13 +270,13 @@ impl<E: Decide> Driver<E> {
             self.control.note(true, text);
             return Ok(Err(errno));
         }
-        let snapshot = self.cow.snapshots.remove(place);
-        snapshot.spoil();
         let text = format!("the snapshot {name} is given up, as it cannot be kept: {why}");
         self.control.note(true, text);
-        self.status.wind();
-        for chunk in snapshot.unmapped() {
-            self.one_less(chunk, Ok(()))?;
+        if let Err(error) = self.give_up_snapshot(place) {
+            // It would be taken for whole by the next process: rather nothing is overwritten.
+            let text = format!("the snapshot {name} cannot be removed: {error}");
+            self.control.note(true, text);
+            return Ok(Err(errno));
         }
         Ok(Ok(()))
     }
@@ -305,19 +313,7 @@ impl<E: Decide> Driver<E> {
         })
     }
 
-    /// What is just being kept for snapshots is waited for.
-    pub(super) fn remove_snapshots(&mut self) {
-        if self.cow.removals.is_empty() || !self.cow.going.is_empty() {
-            return;
-        }
-        for (ticket, name) in std::mem::take(&mut self.cow.removals) {
-            let result = self.remove_snapshot(&name);
-            self.say_status();
-            self.control.done(ticket, result);
-        }
-    }
-
-    fn remove_snapshot(&mut self, name: &str) -> Result<(), String> {
+    pub(super) fn remove_snapshot(&mut self, name: &str) -> Result<(), String> {
         let place = self.cow.snapshots.iter().position(|one| one.name == name);
         let Some(place) = place else {
             return Err(format!("there is no snapshot {name}"));
@@ -325,9 +321,22 @@ impl<E: Decide> Driver<E> {
         if self.is_exposed(name) {
             return Err(format!("the snapshot {name} is in use as a device"));
         }
-        let removed = self.cow.snapshots.remove(place).remove();
+        self.give_up_snapshot(place)
+            .map_err(|error| format!("the snapshot {name} is not wholly removed: {error}"))
+    }
+
+    /// Takes a snapshot out, whatever is just being kept for it.
+    fn give_up_snapshot(&mut self, place: usize) -> io::Result<()> {
+        // What was not yet handed over names descriptors that are about to be closed.
+        self.ring.submit()?;
+        let snapshot = self.cow.snapshots.remove(place);
         self.status.wind();
-        removed.map_err(|error| format!("the snapshot {name} is not wholly removed: {error}"))
+        let unmapped = snapshot.unmapped();
+        let removed = snapshot.remove();
+        for chunk in unmapped {
+            self.one_less(chunk, Ok(()))?;
+        }
+        removed
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Device {
     pub asked: bool,
     /// The symbolic link, while the device is open.
     link: Option<PathBuf>,
+    /// The volume has grown while the device was not there to be told.
+    resize: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,7 @@ impl Device {
             shut: false,
             job: None,
             asked: false,
+            resize: None,
             link: None,
         }
     }
@@ -246,7 +249,10 @@ impl<E: Decide> Driver<E> {
             }
         };
         match attached {
-            Ok(()) => self.device.state = State::Attaching { ticket },
+            Ok(()) => {
+                self.device.state = State::Attaching { ticket };
+                self.device.resize = None;
+            }
             Err(error) => {
                 let text = format!("the kernel gives no device: {error}");
                 self.not_opened(ticket, text)?;
@@ -256,11 +262,6 @@ impl<E: Decide> Driver<E> {
     }
 
     fn attach(&mut self, size: u64) -> io::Result<()> {
-        let export = self.setup.as_ref().map(|setup| setup.export);
-        if let Some(config::Export::Nbd | config::Export::Ublk) = export {
-            let text = "this build has the export `fuse` only: set `export = \"fuse\"` or `auto`";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-        }
         let shape = Shape {
             size,
             block: self
@@ -300,6 +301,9 @@ impl<E: Decide> Driver<E> {
         match (purpose, self.device.state, outcome) {
             (Purpose::Attach, State::Attaching { ticket }, Outcome::Done(device)) => {
                 self.device.state = State::Open { device };
+                if let Some(size) = self.device.resize.take() {
+                    self.resized(size)?;
+                }
                 let linked = self.link_device(device);
                 match linked {
                     Ok(()) => self.control.done(ticket, Ok(())),
@@ -401,8 +405,11 @@ impl<E: Decide> Driver<E> {
     }
 
     pub(super) fn closed(&mut self, ticket: Ticket, result: Result<(), String>) -> io::Result<()> {
-        if self.device.state == State::Closing {
-            self.device.state = State::Absent;
+        match self.device.state {
+            State::Closing => self.device.state = State::Absent,
+            // It was asked for while the engine opened.
+            State::Attaching { .. } => self.take_away()?,
+            _ => {}
         }
         if let Some(asked) = self.tickets.remove(&ticket) {
             self.has_closed(asked, result);
@@ -449,6 +456,8 @@ impl<E: Decide> Driver<E> {
         {
             let job = export.resize(device, size)?;
             self.device.begin(&mut self.ring, job, Purpose::Resize)?;
+        } else {
+            self.device.resize = Some(size);
         }
         Ok(())
     }
@@ -492,7 +501,11 @@ impl<E: Decide> Driver<E> {
         self.next_request += 1;
         let io = IoId(self.next_request);
         let at = request.at;
-        assert!(matches!(request.what, What::Discard { .. }) || at.length <= TRANSFER_LIMIT);
+        if !matches!(request.what, What::Discard { .. }) && at.length > TRANSFER_LIMIT {
+            // The export says what it takes; a kernel that does not keep to it is told so.
+            self.device.answer(request.tag, Err(IoError::Invalid), None);
+            return;
+        }
         let (event, into) = match &request.what {
             What::Read { into } => {
                 let buffer = self.named(into.clone());
@@ -561,12 +574,15 @@ impl<E: Decide> Driver<E> {
             .disk
             .as_ref()
             .is_some_and(|disk| (disk.failed || given_up) && under_way == 0 && rested)
+            && self.cow.is_idle()
         {
             self.disk = None;
         }
         match &mut self.disk {
             Some(disk) => {
-                let wanted = self.ordered_size.map(|size| image_size(size, &setup.place));
+                let wanted = self
+                    .ordered_size
+                    .and_then(|size| image_size(size, &setup.place));
                 if let (false, Some(wanted)) = (disk.failed, wanted)
                     && let Err(error) = disk.enlarge(Path::new(&setup.place.device), wanted)
                 {
@@ -581,7 +597,9 @@ impl<E: Decide> Driver<E> {
                 }
             }
             None => {
-                let make = self.ordered_size.map(|size| image_size(size, &setup.place));
+                let make = self
+                    .ordered_size
+                    .and_then(|size| image_size(size, &setup.place));
                 match Disk::open(&setup.place, make) {
                     Ok(disk) => {
                         self.disk = Some(disk);
@@ -617,6 +635,10 @@ impl<E: Decide> Driver<E> {
         else {
             return;
         };
+        if self.disk_remembered == Some(disk.size()) {
+            return;
+        }
+        self.disk_remembered = Some(disk.size());
         let mut sizes = sizes(setup);
         if sizes.first() == Some(&disk.size()) {
             return;
@@ -635,14 +657,10 @@ impl<E: Decide> Driver<E> {
 }
 
 /// An image file takes the volume and, unless that is beside it, its metadata.
-fn image_size(volume: u64, place: &config::CopyPlace) -> u64 {
+fn image_size(volume: u64, place: &config::CopyPlace) -> Option<u64> {
     match place.metadata {
-        Some(_) => volume,
-        // As the layout has it: superblocks, two logs, and a bit for each block.
-        None => {
-            let pages = volume.div_ceil(4096 * crate::store::PAGE_BITS);
-            volume + (4 + pages) * 4096
-        }
+        Some(_) => Some(volume),
+        None => crate::store::disk_for(volume).ok(),
     }
 }
 

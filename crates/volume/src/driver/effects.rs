@@ -97,9 +97,14 @@ impl<E: Decide> Driver<E> {
     pub(super) fn carry_out(&mut self, effect: Effect) -> io::Result<()> {
         match effect {
             Effect::Read { token, at, to } => self.read(token, at, to),
-            Effect::Write { .. } | Effect::Discard { .. } | Effect::Zero { .. } => {
-                self.overwrite(effect)
-            }
+            Effect::Write { token, from, .. } => match self.part(from) {
+                Some(bytes) => self.overwrite(effect, Some(bytes)),
+                None => {
+                    self.not_done(token, IoError::Failed);
+                    Ok(())
+                }
+            },
+            Effect::Discard { .. } | Effect::Zero { .. } => self.overwrite(effect, None),
             Effect::Flush { token } => self.flush(token),
             Effect::MetaRead {
                 token,
@@ -172,15 +177,15 @@ impl<E: Decide> Driver<E> {
         }
     }
 
-    /// An effect that overwrites, once what it overwrites is kept.
-    pub(super) fn carry_on(&mut self, effect: Effect) -> io::Result<()> {
+    /// An effect that overwrites, once what it overwrites is kept. `bytes`: of a write.
+    pub(super) fn carry_on(&mut self, effect: Effect, bytes: Option<Buffer>) -> io::Result<()> {
         match effect {
             Effect::Write {
-                token,
-                at,
-                from,
-                durable,
-            } => self.write(token, at, from, durable),
+                token, at, durable, ..
+            } => match bytes {
+                Some(bytes) => self.write(token, at, bytes, durable),
+                None => Ok(()),
+            },
             Effect::Discard { token, at, zero } => {
                 self.clear(token, at.offset, at.end(), zero, false)
             }
@@ -207,7 +212,11 @@ impl<E: Decide> Driver<E> {
             let buffer = self.pool.extra(to.length as usize)?;
             self.buffers.insert(to.buffer, buffer);
         }
-        let (Some(into), Some(fd)) = (self.part(to), self.begin()) else {
+        let Some(into) = self.part(to) else {
+            self.not_done(token, IoError::Failed);
+            return Ok(());
+        };
+        let Some(fd) = self.begin() else {
             self.not_done(token, IoError::Failed);
             return Ok(());
         };
@@ -215,8 +224,14 @@ impl<E: Decide> Driver<E> {
         self.ring.read(who, fd, at.offset, into)
     }
 
-    fn write(&mut self, token: Token, at: Transfer, from: Part, durable: bool) -> io::Result<()> {
-        let (Some(bytes), Some(fd)) = (self.part(from), self.begin()) else {
+    fn write(
+        &mut self,
+        token: Token,
+        at: Transfer,
+        bytes: Buffer,
+        durable: bool,
+    ) -> io::Result<()> {
+        let Some(fd) = self.begin() else {
             self.not_done(token, IoError::Failed);
             return Ok(());
         };

@@ -174,7 +174,11 @@ impl<E: Decide> Driver<E> {
                 scratch: scratch.then(|| Scratch::new(block, SCRATCH)),
             })
         };
-        let exposed = begin(&mut self.ring).map_err(|error| error.to_string())?;
+        let exposed = begin(&mut self.ring).map_err(|error| {
+            // A watch would keep its file open.
+            let _ = self.ring.forget(who);
+            error.to_string()
+        })?;
         self.exposed.push(exposed);
         Ok(())
     }

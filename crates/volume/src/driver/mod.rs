@@ -119,6 +119,8 @@ pub struct Driver<E> {
     disk_problem: Option<String>,
     disk_looked: u64,
     disk_opened: u64,
+    /// Its size in the file of sizes.
+    disk_remembered: Option<u64>,
     /// No requests are taken until what is under way on the disk has ended: it has grown.
     settling: bool,
     /// Of the volume, by the orders: for an image file that is to be made.
@@ -138,8 +140,9 @@ pub struct Driver<E> {
     report: Option<MirrorReport>,
     status: control::StatusClock,
     ending: Ending,
-    /// The copy has another place now: the process ends as soon as its device is closed.
-    moved: bool,
+    /// What cannot change in its life has changed, such as the copy's place: the process ends as soon as its
+    /// device is closed.
+    outdated: bool,
     tickets: HashMap<Ticket, Asked>,
     next_ticket: u64,
 }
@@ -190,6 +193,7 @@ impl<E: Decide> Driver<E> {
             disk_problem: None,
             disk_looked: 0,
             disk_opened: 0,
+            disk_remembered: None,
             settling: false,
             ordered_size: None,
             device,
@@ -206,7 +210,7 @@ impl<E: Decide> Driver<E> {
             report: None,
             status: control::StatusClock::default(),
             ending: Ending::No,
-            moved: false,
+            outdated: false,
             tickets: HashMap::new(),
             next_ticket: 0,
         })
@@ -229,11 +233,10 @@ impl<E: Decide> Driver<E> {
                 self.ended(ended)?;
             }
             self.tick()?;
-            if self.moved && self.device.is_absent() {
+            if self.outdated && self.device.is_absent() {
                 self.end()?;
             }
             self.exposed_again()?;
-            self.remove_snapshots();
             more = self.take_requests()?;
             self.settle()?;
         }
@@ -403,6 +406,7 @@ impl<E: Decide> Driver<E> {
             }));
             self.device.belongs_to(setup.cluster, setup.me);
             self.sweep(true)?;
+            snapshot::forget_looks(&setup.directory.join("snapshots"));
         }
         if let Some(link) = &mut self.link {
             link.change(&setup.links, &mut self.ring)?;
@@ -415,9 +419,14 @@ impl<E: Decide> Driver<E> {
             self.events
                 .push_back(Event::Command(engine::Command::Rate(rate)));
         }
-        if before.is_some_and(|before| Some(&before.place) != setup.map(|setup| &setup.place)) {
-            // A new process looks at the new place with nothing in mind; the daemon starts it.
-            self.moved = true;
+        let fixed = |setup: &Setup| Setup {
+            links: Vec::new(),
+            resync_rate: None,
+            ..setup.clone()
+        };
+        if before.is_some_and(|before| Some(fixed(&before)) != setup.map(|setup| fixed(setup))) {
+            // A new process has nothing of what was in mind; the daemon starts it.
+            self.outdated = true;
         }
         self.disk_looked = 0;
         Ok(())

@@ -7,7 +7,6 @@
 //! | `about` | lines `taken_ms`, `automatic`, `size`; written last, so a directory without it is no snapshot |
 //! | `data` | sparse, as long as the volume: kept chunks of 64 KiB, each at its own offset |
 //! | `map` | a bit for each chunk, in pages of 4096 bytes: set once the chunk is durable in `data` |
-//! | `broken` | there if it could not be kept up: it is not used any more |
 //!
 //! Before a chunk of the disk is overwritten for the first time since a snapshot was taken, it is read
 //! from the disk, written to `data` on stable storage, then its bit to `map`; only then does the write go
@@ -67,6 +66,22 @@ impl Snapshot {
         let directory = all.join(name);
         std::fs::create_dir_all(all)?;
         std::fs::create_dir(&directory)?;
+        let taken = Self::fill(all, &directory, size, automatic, now_ms);
+        let opened = taken.and_then(|()| Self::open(&directory, name));
+        if opened.is_err() {
+            // Neither its name nor its room stays taken.
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        opened
+    }
+
+    fn fill(
+        all: &Path,
+        directory: &Path,
+        size: u64,
+        automatic: bool,
+        now_ms: u64,
+    ) -> io::Result<()> {
         let pages = size.div_ceil(CHUNK).div_ceil(PAGE_CHUNKS).max(1);
         for (file, length) in [("data", size), ("map", pages * PAGE as u64)] {
             let file = OpenOptions::new()
@@ -79,8 +94,7 @@ impl Snapshot {
         }
         let about = format!("taken_ms={now_ms}\nautomatic={automatic}\nsize={size}\n");
         write_atomic(&directory.join("about"), about.as_bytes()).map_err(io::Error::other)?;
-        File::open(all)?.sync_all()?;
-        Self::open(&directory, name)
+        File::open(all)?.sync_all()
     }
 
     /// All that are in this directory and whole, oldest first.
@@ -92,11 +106,7 @@ impl Snapshot {
             .filter_map(Result::ok)
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
-                let path = entry.path();
-                match path.join("broken").exists() {
-                    true => None,
-                    false => Self::open(&path, &name).ok(),
-                }
+                Self::open(&entry.path(), &name).ok()
             })
             .take(LIMIT)
             .collect();
@@ -174,12 +184,13 @@ impl Snapshot {
         Some((page, self.page(page)))
     }
 
-    /// A page of the map is durable: the chunks it has made so, and whether it is to be written again.
-    pub(super) fn mapped(&mut self, page: u64) -> (Vec<u64>, Option<Vec<u8>>) {
+    /// A page of the map was written, durably if `good`: the chunks it was for, and whether it is to be written
+    /// again.
+    pub(super) fn mapped(&mut self, page: u64, good: bool) -> (Vec<u64>, Option<Vec<u8>>) {
         let Some((now, next)) = self.writing.remove(&page) else {
             return (Vec::new(), None);
         };
-        for &chunk in &now {
+        for &chunk in now.iter().filter(|_| good) {
             set(&mut self.durable, chunk);
         }
         if next.is_empty() {
@@ -202,15 +213,13 @@ impl Snapshot {
         self.bits[start..start + PAGE].to_vec()
     }
 
-    /// It cannot be kept up any more.
-    pub(super) fn spoil(&self) {
-        let _ = write_atomic(&self.directory.join("broken"), b"");
-    }
-
+    /// From here on nobody finds it: first what says that it is one, durably, then the rest.
+    ///
     /// # Errors
     /// The system refuses.
     pub(super) fn remove(self) -> io::Result<()> {
         std::fs::remove_file(self.directory.join("about"))?;
+        File::open(&self.directory)?.sync_all()?;
         std::fs::remove_dir_all(&self.directory)
     }
 
@@ -310,7 +319,7 @@ mod tests {
             .map
             .write_all_at(&memory[shift..shift + PAGE], page * PAGE as u64)
             .unwrap();
-        let (chunks, again) = taken.mapped(page);
+        let (chunks, again) = taken.mapped(page, true);
         assert_eq!((chunks, again.is_some()), (vec![3], true));
         assert!(taken.has(3) && !taken.has(4));
         drop(taken);
@@ -326,7 +335,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let all = directory.path();
         let look = format!("{}7", protocol::LOOK_PREFIX);
-        Snapshot::take(all, &look, CHUNK, false, 1).unwrap().spoil();
+        Snapshot::take(all, &look, CHUNK, false, 1).unwrap();
         Snapshot::take(all, "evening", CHUNK, false, 2).unwrap();
         forget_looks(all);
         assert!(!all.join(&look).exists());
@@ -334,13 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn half_made_and_broken_ones_do_not_count() {
+    fn half_made_and_removed_ones_do_not_count() {
         let directory = tempfile::tempdir().unwrap();
         let all = directory.path();
         std::fs::create_dir(all.join("half")).unwrap();
-        Snapshot::take(all, "broken", CHUNK, false, 1)
-            .unwrap()
-            .spoil();
+        let removed = Snapshot::take(all, "removed", CHUNK, false, 1).unwrap();
+        removed.remove().unwrap();
+        assert!(!all.join("removed").exists());
+        // One whose size no filesystem takes leaves nothing behind.
+        assert!(Snapshot::take(all, "large", u64::MAX - CHUNK, false, 1).is_err());
+        assert!(!all.join("large").exists());
         assert_eq!(Snapshot::all(all).len(), 0);
         for name in ["", "a/b", "..", &"x".repeat(65)] {
             assert!(Snapshot::take(all, name, CHUNK, false, 1).is_err());

@@ -185,6 +185,13 @@ impl Engine {
     fn read_mark(&mut self, found: Found, back: usize) {
         let earlier = back.checked_sub(1).and_then(|at| found.earlier.get(at));
         let size = earlier.copied().unwrap_or(found.size);
+        if size > found.size {
+            self.place = Place::Failed(format!(
+                "the disk has {} bytes now and had {size} when it was used: it was made smaller",
+                found.size
+            ));
+            return;
+        }
         match Layout::superblocks_of(size, found.beside) {
             Some(offset) => {
                 self.place = Place::Reading(Reading {

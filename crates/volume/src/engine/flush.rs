@@ -213,9 +213,11 @@ impl Engine {
         if result.is_ok() {
             group.remote = Side::Done;
             flushes.peer = flushes.peer.max(group.mark);
+            // A later flush covers blocks that this one does not.
             let others = flushes
                 .trailing
                 .iter()
+                .chain(&flushes.group)
                 .any(|group| group.remote == Side::Going);
             if !others {
                 self.peer.unflushed.end();

@@ -197,7 +197,7 @@ impl Local {
 
     /// Nothing is being written.
     pub(super) fn quiet(&self) -> bool {
-        self.log_durable() && !self.writing && self.writing_pages.is_empty()
+        !self.log_writing && !self.writing && self.writing_pages.is_empty()
     }
 
     /// Superblock as wanted.

@@ -13,6 +13,7 @@ use super::unflushed::Unflushed;
 use super::{Engine, Place};
 use crate::fault::{Fault, planted};
 use crate::link::{Body, DiskState, Hello, Message, Refusal};
+use hotpair_core::config::MirrorMode;
 use hotpair_core::ids::{HostBoot, MemberId};
 use hotpair_core::mirror::Generation;
 use hotpair_core::time::Moment;
@@ -25,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const IDLE_PING: Duration = Duration::from_secs(5);
 /// Questions under way: more are a peer that does not answer, or a bug.
 const SENT_LIMIT: usize = 8192;
+/// Of these, what may lag behind in asynchronous mode, however small its writes are.
+pub(super) const MOST_LAGGING: usize = SENT_LIMIT / 2;
 
 /// What the peer is asked.
 #[derive(Clone, Copy, Debug)]
@@ -266,7 +269,8 @@ impl Engine {
     pub(super) fn ask(&mut self, what: Awaited, body: Body, payload: Option<Part>) -> u64 {
         let at = self.now;
         let tag = self.peer.sent.insert(Sent { what, at });
-        self.peer.hang_check.get_or_insert(at.plus(PATIENCE));
+        let patience = self.patience();
+        self.peer.hang_check.get_or_insert(at.plus(patience));
         self.send(tag, body, payload);
         if self.peer.sent.len() > SENT_LIMIT {
             self.refuse(Refusal::Protocol);
@@ -298,7 +302,13 @@ impl Engine {
             Body::Ping => self.send(0, Body::Pong, None),
             Body::Pong => {}
             Body::Ack { result } => return self.on_answer(&message, result, payload),
-            Body::Bytes { result, .. } => return self.on_answer(&message, result, payload),
+            Body::Bytes { at, result } => {
+                let asked = self.peer.sent.get(message.tag).map(|sent| sent.what);
+                let fits = matches!(asked, Some(Awaited::Request(key)) if self.asked_there(key) == Some(at));
+                // Less than was asked for would leave the rest as it was in memory.
+                let result = result.and(if fits { Ok(()) } else { Err(IoError::Failed) });
+                return self.on_answer(&message, result, payload);
+            }
             Body::Differ { blocks, result } => {
                 if self.current(&message)
                     && let Some(Sent {
@@ -499,16 +509,25 @@ impl Engine {
             return self.drop_session(session, Refusal::Stale.text());
         }
         if self.peer.hang_check.is_some_and(|at| self.now >= at) {
-            let oldest = self.oldest_sent();
-            self.peer.hang_check = oldest.map(|at| at.plus(PATIENCE));
-            if oldest.is_some_and(|at| self.now >= at.plus(PATIENCE)) {
+            let (oldest, patience) = (self.oldest_sent(), self.patience());
+            self.peer.hang_check = oldest.map(|at| at.plus(patience));
+            if oldest.is_some_and(|at| self.now >= at.plus(patience)) {
                 self.peer.avoid = Some(self.now.plus(PATIENCE));
-                self.note(
-                    true,
-                    "the peer's disk has not answered for 30 s: going on without it",
+                let text = format!(
+                    "the peer's disk has not answered for {} s: going on without it",
+                    patience.as_secs()
                 );
+                self.note(true, text);
                 self.drop_session(session, Refusal::Stale.text());
             }
+        }
+    }
+
+    /// How long the peer's disk may take: in asynchronous mode as long as it may lag behind, and more.
+    fn patience(&self) -> Duration {
+        match self.mode() {
+            MirrorMode::Asynchronous { lag, .. } => PATIENCE.max(lag.saturating_mul(2)),
+            _ => PATIENCE,
         }
     }
 

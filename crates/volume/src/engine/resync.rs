@@ -497,7 +497,14 @@ impl Engine {
             return;
         }
         let (start, mask, verify, moved) = (chunk.start, chunk.mask, chunk.verify, chunk.moved);
-        if !verify {
+        if verify {
+            // The peer counts as whole: what it has not flushed must be known.
+            let blocks = self.local().map_or(0, super::local::Local::blocks);
+            for (first, length) in runs(mask) {
+                let first = start + u64::from(first);
+                self.peer.unflushed.add(first, length.into(), blocks);
+            }
+        } else {
             self.resync.done += u64::from(mask.count_ones()) * BLOCK;
             self.resynced(start, mask);
         }

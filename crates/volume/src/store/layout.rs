@@ -108,6 +108,22 @@ pub fn layout(size: u64, disk: u64, beside: bool) -> Result<Layout, LayoutError>
     })
 }
 
+/// Bytes of the smallest disk that takes a volume of `size` bytes and its metadata.
+///
+/// # Errors
+/// The size cannot be a volume's.
+pub fn disk_for(size: u64) -> Result<u64, LayoutError> {
+    let mut disk = size;
+    loop {
+        // The bitmap is that of the disk, so what is added may want a page more.
+        match layout(size, disk, false) {
+            Ok(_) => return Ok(disk),
+            Err(LayoutError::TooSmall { needed, .. }) => disk = needed,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Could these be the places of a volume of `size` bytes? They are aligned, apart from each other, and
 /// on the disk itself behind the volume.
 pub(super) fn places_fit(layout: &Layout, size: u64) -> bool {
@@ -161,6 +177,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_disk_made_for_a_volume_takes_it_and_is_no_larger_than_it_must_be() {
+        let mebibytes = [1, 127, 255, 510, 1020, 95 << 10, 255 << 10, 4 << 20];
+        for size in mebibytes.map(|size: u64| size << 20) {
+            let disk = disk_for(size).unwrap();
+            assert!(layout(size, disk, false).is_ok(), "{size}");
+            assert!(layout(size, disk - BLOCK, false).is_err(), "{size}");
+        }
+        assert!(disk_for(12345).is_err());
     }
 
     #[test]

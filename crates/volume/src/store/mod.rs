@@ -18,7 +18,7 @@ mod superblock;
 mod tests;
 
 pub use bits::Bits;
-pub use layout::{Layout, LayoutError, layout};
+pub use layout::{Layout, LayoutError, disk_for, layout};
 pub use log::{LOG_EXTENTS, LogTable, newest_log};
 pub use page::{PAGE_BITS, Page, decode_page, encode_page};
 pub use superblock::{Flaw, Superblock, newest};

@@ -9,6 +9,7 @@
 use super::edit::{self, CreateArgs};
 use super::{find, show};
 use crate::args::Change;
+use crate::commands::config::present;
 use crate::confirm::Confirmation;
 use crate::failure::{Code, Failure};
 use crate::output::{plain, print};
@@ -20,6 +21,7 @@ use hotpair_daemon::mirrors::device;
 use hotpair_host::filesystem;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long the mirror's device may take to appear, and the group to run.
@@ -98,6 +100,9 @@ pub fn create(session: &Session, args: &CreateArgs, directory: &Path) -> Outcome
         aside: place.aside.clone(),
     };
     let ran = preconditions(session, args, group, &plan)?;
+    let mut cluster = present(session)?.0;
+    edit::add_mirror(&mut cluster, args, group, name)?;
+    edit::check_places(session, args)?;
     if args.dry_run() {
         let text = format!(
             "{} moves onto the mirror {group}/{name}; the old one is kept as {}",
@@ -116,6 +121,13 @@ pub fn create(session: &Session, args: &CreateArgs, directory: &Path) -> Outcome
         })
     });
     if let Err(failure) = moved {
+        if failure.code == Code::Undecided {
+            // It may be decided yet: then the mount would lie over a directory that was put back.
+            return Err(failure.hint(format!(
+                "the data is moved, and whether its mount is in the configuration is not known: once `hotpair \
+                 status` shows a leader, `hotpair mirror directory finish {group}/{name}`"
+            )));
+        }
         return Err(undone(session, &place, failure, ran));
     }
     if !session.json {
@@ -124,6 +136,9 @@ pub fn create(session: &Session, args: &CreateArgs, directory: &Path) -> Outcome
             directory.display(),
             plan.old().display()
         );
+    }
+    if args.no_wait() {
+        return Ok(ExitCode::SUCCESS);
     }
     show::wait(session, &format!("{group}/{name}"))
 }

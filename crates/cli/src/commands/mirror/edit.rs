@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 /// A group that is being stopped may take so long.
 const FORGET_LIMIT: Duration = Duration::from_secs(60);
 const FORGET_GAP: Duration = Duration::from_millis(200);
-/// First TCP port of replication; each mirror has its own.
 /// For a look at a place on another node.
 const PLACE_LIMIT: Duration = Duration::from_secs(15);
+/// First TCP port of replication; each mirror has its own.
 const FIRST_PORT: u16 = 14_400;
 const ASYNCHRONOUS_LAG: Duration = Duration::from_secs(10);
 const ASYNCHRONOUS_BYTES: u64 = 256 << 20;
@@ -50,14 +50,14 @@ pub struct CreateArgs {
     #[arg(long, value_enum, default_value_t = ModeWord::Synchronous)]
     mode: ModeWord,
     /// Mount its filesystem here on the active node.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", group = "use")]
     mount: Option<String>,
     /// Move this directory of this node, with all that is in it, onto the mirror, and mount that in its
     /// place. The old directory is kept beside it until `mirror directory confirm`.
-    #[arg(long, value_name = "PATH", conflicts_with = "mount")]
+    #[arg(long, value_name = "PATH", group = "use")]
     directory: Option<PathBuf>,
     /// Made if the volume is empty.
-    #[arg(long, default_value = "ext4")]
+    #[arg(long, default_value = "ext4", requires = "use")]
     filesystem: String,
     /// Return at once instead of showing the first synchronisation.
     #[arg(long)]
@@ -130,6 +130,10 @@ impl CreateArgs {
         self.source.as_deref().unwrap_or(&self.places[0].0)
     }
 
+    pub(super) fn no_wait(&self) -> bool {
+        self.no_wait
+    }
+
     pub(super) fn dry_run(&self) -> bool {
         self.change.dry_run
     }
@@ -165,14 +169,16 @@ pub(super) fn check_places(session: &Session, args: &CreateArgs) -> Result<(), F
         let call = Call::MirrorPlace {
             device: device.clone(),
             size: args.size,
+            beside: args.metadata.iter().any(|(other, _)| other == node),
         };
         let on = Call::On {
             node: node.clone(),
             call: Box::new(call),
         };
         match session.call(on, PLACE_LIMIT) {
-            Ok(Reply::Done(problem)) if problem.is_empty() => {}
-            Ok(Reply::Done(problem)) => problems.push(format!("{node}: {problem}")),
+            Ok(Reply::MirrorPlace { problem }) => {
+                problems.extend(problem.map(|problem| format!("{node}: {problem}")));
+            }
             Ok(other) => return Err(session::unexpected(&other)),
             Err(failure) => {
                 let text = failure.message;

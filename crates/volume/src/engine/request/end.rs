@@ -2,11 +2,11 @@
 
 use super::super::local::{extents, touched};
 use super::super::locks::Owner;
-use super::super::peer::Phase;
+use super::super::peer::{MOST_LAGGING, Phase};
 use super::super::slab::Key;
 use super::super::{Engine, Role, Side};
 use super::{Kind, Request, Stage};
-use crate::engine::IoError;
+use crate::engine::{IoError, Transfer};
 use crate::fault::{Fault, planted};
 use hotpair_core::config::MirrorMode;
 use hotpair_core::time::Moment;
@@ -68,6 +68,11 @@ impl Engine {
         }
     }
 
+    /// What is asked of the peer by a request.
+    pub(in crate::engine) fn asked_there(&self, key: Key) -> Option<Transfer> {
+        Some(self.requests.table.get(key)?.at)
+    }
+
     /// Asynchronous mode: is the lag within its bounds with this one?
     pub(in crate::engine) fn may_lag(&self, key: Key) -> bool {
         let MirrorMode::Asynchronous { lag, bytes } = self.mode() else {
@@ -78,6 +83,9 @@ impl Engine {
         };
         if request.remote == Side::Missing && self.peer.phase == Phase::Joining {
             // It is about to be told that it lacks nothing.
+            return false;
+        }
+        if self.peer.outstanding() >= MOST_LAGGING {
             return false;
         }
         let state = &self.requests.lag;

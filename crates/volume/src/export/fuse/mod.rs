@@ -68,6 +68,7 @@ impl Session {
         option("rootmode", &format!("{:o}", protocol::MODE))?;
         option("user_id", "0")?;
         option("group_id", "0")?;
+        option("max_read", &LARGEST.to_string())?;
         fsconfig_create(context.as_fd())?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -102,7 +103,8 @@ impl Session {
         let (at, what) = match call.operation {
             Operation::Read { offset, size } => {
                 let into = pool.keep(landing, size.min(LARGEST) as usize);
-                (self.within(offset, size.into()), What::Read { into })
+                let at = self.within(offset, size.into());
+                (at.filter(|_| size <= LARGEST), What::Read { into })
             }
             Operation::Write { offset, size } => {
                 let come = length.saturating_sub(HEADER + ARGUMENTS);
