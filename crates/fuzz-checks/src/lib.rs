@@ -49,51 +49,76 @@ pub fn api_call(data: &[u8]) {
 
 /// A message of the replication protocol: what is read must be written and read as the same.
 pub fn mirror_link(data: &[u8]) {
+    is_link_message(data);
+}
+
+/// Checks `data` as [`mirror_link`] does. Was it a message?
+///
+/// # Panics
+/// It is not written as it was read.
+pub fn is_link_message(data: &[u8]) -> bool {
     use hotpair_volume::link::{HEADER, Header, decode, encode};
     let Some((head, rest)) = data.split_first_chunk::<HEADER>() else {
-        return;
+        return false;
     };
     let Ok(header) = Header::parse(head) else {
-        return;
+        return false;
     };
     let body = &rest[..rest.len().min(header.body as usize)];
     let Ok(message) = decode(&header, body) else {
-        return;
+        return false;
     };
     let mut written = Vec::new();
     encode(&message, &mut written);
     let (head, body) = written.split_first_chunk::<HEADER>().expect("a header");
     let header = Header::parse(head).expect("what was written can be read");
     assert_eq!(decode(&header, body), Ok(message));
+    true
 }
 
 /// A block of a mirror's metadata with the right checksum: what is read must be written and read as the
 /// same.
 pub fn mirror_metadata(data: &[u8]) {
+    is_metadata(data);
+}
+
+/// Checks `data` as [`mirror_metadata`] does. Was it a block of metadata?
+///
+/// # Panics
+/// It is not written as it was read.
+pub fn is_metadata(data: &[u8]) -> bool {
     use hotpair_volume::store::{BLOCK_LEN, LogTable, Superblock, decode_page, encode_page};
     let mut block = vec![0; BLOCK_LEN];
     let length = data.len().min(BLOCK_LEN);
     block[..length].copy_from_slice(&data[..length]);
-    // As decode_page has it.
     let mut page = block.clone();
     let index = u32::from_le_bytes(page[8..12].try_into().expect("four bytes"));
+    // The checksum of a page, as `decode_page` has it.
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&page[..4]);
     hasher.update(&page[8..]);
     page[4..8].copy_from_slice(&hasher.finalize().to_le_bytes());
-    if let Some(bits) = decode_page(index, &page) {
-        assert_eq!(decode_page(index, &encode_page(index, &bits)), Some(bits));
+    let bits = decode_page(index, &page);
+    if let Some(bits) = &bits {
+        let again = decode_page(index, &encode_page(index, bits));
+        assert_eq!(again.as_ref(), Some(bits));
     }
+    // That of all others.
     block[8..12].fill(0);
     let sum = crc32fast::hash(&block);
     block[8..12].copy_from_slice(&sum.to_le_bytes());
-    if let Ok(superblock) = Superblock::decode(&block) {
-        assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock));
+    let superblock = Superblock::decode(&block).ok();
+    if let Some(superblock) = &superblock {
+        let again = Superblock::decode(&superblock.encode());
+        assert_eq!(again.as_ref(), Ok(superblock));
     }
     let mirror = u64::from_le_bytes(block[24..32].try_into().expect("eight bytes"));
-    if let Some(table) = LogTable::decode(&block, mirror) {
-        assert_eq!(LogTable::decode(&table.encode(), mirror), Some(table));
+    let table = LogTable::decode(&block, mirror);
+    if let Some(table) = &table {
+        let again = LogTable::decode(&table.encode(), mirror);
+        assert_eq!(again.as_ref(), Some(table));
     }
+    bits.is_some() || superblock.is_some() || table.is_some()
 }
 
 /// One of each shape that messages are made of.

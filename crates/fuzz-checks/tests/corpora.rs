@@ -1,6 +1,6 @@
 //! Replays what fuzzing found worth keeping, and simple mutations of it.
 
-use hotpair_fuzz_checks::TARGETS;
+use hotpair_fuzz_checks::{TARGETS, is_link_message, is_metadata};
 use std::path::{Path, PathBuf};
 
 /// Mutations of each kept input; `cargo xtask fuzz` tries far more.
@@ -57,4 +57,13 @@ fn kept_inputs_and_their_mutations_break_nothing() {
             }
         }
     }
+}
+
+/// Fuzzing begins where the decoders say yes.
+#[test]
+fn kept_inputs_of_mirrors_are_whole() {
+    let whole =
+        |target, check: fn(&[u8]) -> bool| kept(target).iter().filter(|one| check(one)).count();
+    assert!(whole("mirror_link", is_link_message) >= 20);
+    assert!(whole("mirror_metadata", is_metadata) >= 3);
 }
