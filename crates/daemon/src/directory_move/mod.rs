@@ -42,8 +42,11 @@ const MOUNT_LIMIT: Duration = Duration::from_secs(60);
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(600);
 
 /// How often, and after which time again, it is tried to unmount what a killed program used.
-const RELEASE_TRIES: u32 = 50;
+const RELEASE_TRIES: u32 = 10;
 const RELEASE_ROUND: Duration = Duration::from_millis(100);
+/// How often it is looked again whether a directory or filesystem is in use: many programs hold a file for a moment
+/// only, and a program just being started holds those of the one that starts it. As long as `RELEASE_ROUND` apart.
+const BUSY_TRIES: u32 = 10;
 
 /// Of the room that must be free, this many parts of a hundred stay free.
 const RESERVE_PERCENT: u64 = 5;
@@ -203,13 +206,15 @@ impl Plan {
 
     /// Nobody uses the directory.
     fn unused(&self) -> Result<(), MoveError> {
-        let users = filesystem::users_of_directory(&self.directory, USERS_LIMIT);
-        if users.is_empty() && !users.incomplete {
-            return Ok(());
-        }
-        Err(MoveError::Busy {
-            directory: self.directory.clone(),
-            users,
+        patiently(|| {
+            let users = filesystem::users_of_directory(&self.directory, USERS_LIMIT);
+            if users.is_empty() && !users.incomplete {
+                return Ok(());
+            }
+            Err(MoveError::Busy {
+                directory: self.directory.clone(),
+                users,
+            })
         })
     }
 
@@ -257,7 +262,7 @@ impl Plan {
 
     fn unmount(&self, path: &Path) -> Result<(), MoveError> {
         if self.is_mounted_at(path)? {
-            filesystem::unmount(path, false, UNMOUNT_LIMIT, &|| false)?;
+            patiently(|| Ok(filesystem::unmount(path, false, UNMOUNT_LIMIT, &|| false)?))?;
         }
         Ok(())
     }
@@ -596,6 +601,18 @@ impl Move {
     fn end(&self) -> Result<(), MoveError> {
         fs::remove_file(&self.journal).map_err(io_error("cannot remove", &self.journal))
     }
+}
+
+/// Does it again, a few times, as long as something is in use.
+fn patiently(mut attempt: impl FnMut() -> Result<(), MoveError>) -> Result<(), MoveError> {
+    for _ in 1..BUSY_TRIES {
+        match attempt() {
+            Err(MoveError::Busy { .. } | MoveError::Unmount(UnmountError::Busy(_))) => {}
+            other => return other,
+        }
+        std::thread::sleep(RELEASE_ROUND);
+    }
+    attempt()
 }
 
 /// Names of the directory that is moved.

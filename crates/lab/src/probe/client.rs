@@ -5,7 +5,7 @@ use crate::clock::{now_us, sleep_until_us};
 use crate::error::{LabError, Result};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One answer to one request.
@@ -63,8 +63,8 @@ impl Requests {
         })
     }
 
-    /// Notes answers until told to stop, then for [`LAST_ANSWERS`] more.
-    pub fn receive(self, stop: &AtomicBool) -> Vec<Answer> {
+    /// Notes answers until told to stop, then for [`LAST_ANSWERS`] more; counts them in `count` meanwhile.
+    pub fn receive(self, stop: &AtomicBool, count: &AtomicU64) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(16 * 1024);
         let mut nodes: Vec<Arc<str>> = Vec::new();
         let mut buffer = [0u8; 512];
@@ -97,6 +97,7 @@ impl Requests {
                 received_us,
                 node,
             });
+            count.fetch_add(1, Ordering::Relaxed);
         }
         answers
     }

@@ -22,7 +22,7 @@ use client::Requests;
 use referee::{Frames, Holders};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -66,6 +66,7 @@ pub struct ProbeHandle {
     options: ProbeOptions,
     start_us: u64,
     stop: Stop,
+    answers: Arc<AtomicU64>,
     sender: JoinHandle<Vec<u64>>,
     requests: JoinHandle<Vec<client::Answer>>,
     frames: JoinHandle<Vec<referee::Sighting>>,
@@ -110,15 +111,18 @@ pub fn start(paths: &Paths, status: &Status, options: &ProbeOptions) -> Result<P
     );
     let flag = || Arc::clone(&stop.0);
     let (a, b, c, d) = (flag(), flag(), flag(), flag());
+    let answers = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&answers);
     let holder_interval = options.holder_interval;
     Ok(ProbeHandle {
         options: options.clone(),
         start_us,
         sender: observer(move || sending.run(interval, &a)),
-        requests: observer(move || requests.receive(&b)),
+        requests: observer(move || requests.receive(&b, &count)),
         frames: observer(move || frames.watch(&c)),
         holders: observer(move || holders.watch(holder_interval, &d)),
         stop,
+        answers,
     })
 }
 
@@ -135,6 +139,11 @@ impl ProbeHandle {
     /// When the probe started, in microseconds of CLOCK_MONOTONIC.
     pub fn start_mono_us(&self) -> u64 {
         self.start_us
+    }
+
+    /// How many answers came until now.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Stops all observers and judges what they saw.
