@@ -331,8 +331,16 @@ fn cluster(resources: &[(&str, Resource)]) -> Cluster {
 }
 
 /// Writes an executable script.
+///
+/// By another process: what is open for writing here is so in a child that another test forks just now too, and
+/// cannot be run until that child runs its program (`ETXTBSY`).
 pub(super) fn write_script(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let source = path.with_extension("text");
+    std::fs::write(&source, text).unwrap();
+    let copied = std::process::Command::new("install")
+        .args(["-m", "755"])
+        .args([&source, path])
+        .status();
+    assert!(copied.unwrap().success());
+    std::fs::remove_file(source).unwrap();
 }
