@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod facts;
 pub mod files;
 pub mod mirror;
 pub mod status;
@@ -79,7 +80,11 @@ pub enum Call {
     },
     /// The newest inputs and actions of the deciding core, to be replayed elsewhere.
     Recording,
-    /// The call on another node (`node`: its name): calls about mirrors only.
+    /// What is there on this node's host of all that a configuration needs.
+    Facts {
+        wanted: Box<facts::Wanted>,
+    },
+    /// The call on another node (`node`: its name): calls about mirrors, and [`Call::Facts`].
     On {
         node: String,
         call: Box<Call>,
@@ -148,6 +153,7 @@ pub enum Reply {
     Recording(serde_json::Value),
     Mirrors(Vec<MirrorView>),
     MirrorFiles(files::FilesView),
+    Facts(Box<facts::Host>),
     /// Nothing was changed: what is wrong and what to do.
     Refused(String),
     /// No majority answered in time: it may still be done, or not.

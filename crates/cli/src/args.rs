@@ -25,7 +25,7 @@ Exit codes:
   2  the command line is wrong
   3  the daemon does not run on this node
   4  no majority, or no answer in time: whether it was done is not known
-  5  errors were found (a configuration, a replay)
+  5  errors were found (a check, a configuration, a replay)
   6  begun, and did not end as asked";
 
 #[derive(Debug, Subcommand)]
@@ -62,6 +62,7 @@ pub enum Command {
     Config(commands::config::ConfigCommand),
     #[command(subcommand)]
     Template(commands::template::TemplateCommand),
+    Check(commands::check::CheckArgs),
     Record(commands::record::RecordArgs),
     Replay(commands::replay::ReplayArgs),
     Start(commands::start::StartArgs),

@@ -49,6 +49,15 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             valid_for_s,
         } => token(daemon, witness, valid_for_s).into(),
         Call::Recording => recording(daemon).into(),
+        Call::Facts { wanted } => {
+            let state = daemon.paths.state();
+            // Disks and name services may take their time.
+            tokio::task::spawn_blocking(move || {
+                let host = hotpair_check::gather(&wanted, env!("CARGO_PKG_VERSION"), &state);
+                let _ = reply.send(Reply::Facts(Box::new(host)).into());
+            });
+            return;
+        }
         Call::On { node, call } => return daemon.pass_on(&node, *call, reply),
         Call::Mirrors => mirrors(daemon).into(),
         Call::MirrorWork {
@@ -108,6 +117,7 @@ pub(crate) fn may_be_passed(call: &Call) -> bool {
             | Call::MirrorWork { .. }
             | Call::MirrorPlace { .. }
             | Call::MirrorFiles { .. }
+            | Call::Facts { .. }
     )
 }
 

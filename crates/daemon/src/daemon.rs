@@ -90,7 +90,7 @@ struct Channels {
 }
 
 pub(crate) struct Daemon {
-    paths: Paths,
+    pub(crate) paths: Paths,
     keys: Keys,
     boot: HostBoot,
     cluster: u64,

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod check;
 pub mod completion;
 pub mod config;
 pub mod events;
@@ -58,6 +59,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Mirror(command) => mirror::run(session, command),
         Command::Config(command) => config::run(session, command),
         Command::Template(command) => template::run(session, command),
+        Command::Check(args) => check::run(session, &args),
         Command::Record(args) => record::run(session, &args),
         Command::Replay(args) => replay::run(session, &args),
         Command::Start(args) => start::run(session, &args),

@@ -378,3 +378,60 @@ fn configuration_has_a_history_to_go_back_in_and_a_wiped_node_has_nothing_left()
     });
     assert_eq!(cluster.app("node1"), app);
 }
+
+#[test]
+fn check_finds_what_is_wrong_with_the_hosts() {
+    let Some(cluster) = Cluster::up("check") else {
+        return;
+    };
+    let text = cluster.hotpair("node2", &["check"]);
+    assert!(text.contains("checked node1, node2: 0 errors"), "{text}");
+
+    // Before it is applied: what the new group needs, beside what is wrong with the network.
+    let mut shown = cluster.hotpair("node1", &["config", "show"]);
+    shown.push_str(
+        &one_more("new", 60, &["node1", "node2"]).replace("/run/bin/hotpair", "/no/such"),
+    );
+    cluster.run(
+        "node1",
+        &[
+            "sh",
+            "-c",
+            &format!("cat >/run/new.toml <<'end'\n{shown}\nend"),
+        ],
+    );
+    cluster.shell("node2", "ip link set eth1 down");
+    cluster.shell("node2", "ip address add 10.77.1.60/24 dev eth0");
+    let page = [
+        "check",
+        "--config",
+        "/run/new.toml",
+        "--html",
+        "/run/check.html",
+    ];
+    let text = cluster.refused("node1", &page, 5);
+    for id in ["address-set-by-hand", "link-no-carrier", "program-missing"] {
+        assert!(text.contains(&format!("[{id}]")), "{id} in {text}");
+    }
+    let page = cluster.run("node1", &["cat", "/run/check.html"]);
+    assert!(page.contains("address-set-by-hand"), "{page}");
+
+    cluster.fault("node2", Fault::PowerCut);
+    cluster.until("node1", "node2 down", |status| {
+        status
+            .nodes
+            .iter()
+            .any(|node| node.name == "node2" && node.state == "down")
+    });
+    let json = cluster.tried("node1", &["check", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
+    let ids: Vec<_> = report["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .filter_map(|finding| finding["id"].as_str())
+        .collect();
+    assert!(ids.contains(&"node-not-reached"), "{ids:?}");
+    let alone = cluster.hotpair("client", &["check"]);
+    assert!(alone.contains("checked client: 0 errors"), "{alone}");
+}

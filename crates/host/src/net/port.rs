@@ -1,7 +1,10 @@
 //! Which process holds a port.
 
+use crate::process::{pids, stat};
+use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 /// The two transports that have ports here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,19 +33,84 @@ pub fn port_owner(transport: Transport, address: IpAddr, port: u16) -> Option<St
         .find_map(holder_of_inode)
 }
 
+/// A socket that waits for callers: TCP listening, or UDP bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub transport: Transport,
+    pub address: IpAddr,
+    pub port: u16,
+    /// Name of a process that has it, if one can be seen.
+    pub program: Option<String>,
+    inode: u64,
+}
+
+/// All sockets of the calling thread's network namespace that wait for callers.
+pub fn waiting() -> Vec<Waiting> {
+    let tables = [
+        ("tcp", Transport::Tcp),
+        ("tcp6", Transport::Tcp),
+        ("udp", Transport::Udp),
+        ("udp6", Transport::Udp),
+    ];
+    let mut found = Vec::new();
+    for (table, transport) in tables {
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{table}"));
+        found.extend(sockets(&text.unwrap_or_default(), transport));
+    }
+    // One walk through all processes, however many sockets there are.
+    let mut programs = HashMap::new();
+    for pid in pids().unwrap_or_default() {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            continue;
+        };
+        for target in descriptors
+            .flatten()
+            .filter_map(|fd| fs::read_link(fd.path()).ok())
+        {
+            if let Some(inode) = inode_of(&target) {
+                programs.entry(inode).or_insert(pid);
+            }
+        }
+    }
+    for socket in &mut found {
+        let pid = programs.get(&socket.inode);
+        socket.program = pid.and_then(|pid| Some(stat(*pid).ok()?.comm));
+    }
+    found
+}
+
+/// Reads `socket:[123]`.
+fn inode_of(target: &Path) -> Option<u64> {
+    let number = target.to_str()?.strip_prefix("socket:[")?;
+    number.strip_suffix(']')?.parse().ok()
+}
+
+/// The sockets of a table of `/proc/net` that wait for callers.
+fn sockets(table: &str, transport: Transport) -> impl Iterator<Item = Waiting> {
+    table.lines().skip(1).filter_map(move |line| {
+        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (address, port) = read_endpoint(columns.get(1)?)?;
+        let open = transport == Transport::Udp || *columns.get(3)? == LISTENING;
+        let inode = columns.get(9)?.parse().ok()?;
+        (open && inode != 0).then_some(Waiting {
+            transport,
+            address,
+            port,
+            program: None,
+            inode,
+        })
+    })
+}
+
 /// The inodes of the matching sockets of a table of `/proc/net`.
 fn inodes(table: &str, transport: Transport, address: IpAddr, port: u16) -> Vec<u64> {
-    table
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let columns: Vec<&str> = line.split_ascii_whitespace().collect();
-            let (local, bound) = read_endpoint(columns.get(1)?)?;
-            let open = transport == Transport::Udp || *columns.get(3)? == LISTENING;
+    sockets(table, transport)
+        .filter(|socket| {
+            let local = socket.address;
             let fits = local == address || local.is_unspecified() || address.is_unspecified();
-            let inode = columns.get(9)?.parse().ok()?;
-            (open && bound == port && fits && inode != 0).then_some(inode)
+            fits && socket.port == port
         })
+        .map(|socket| socket.inode)
         .collect()
 }
 
@@ -100,6 +168,18 @@ mod tests {
         assert_eq!(v4, Some((Ipv4Addr::LOCALHOST.into(), 8080)));
         let v6 = read_endpoint("00000000000000000000000001000000:0035");
         assert_eq!(v6, Some((Ipv6Addr::LOCALHOST.into(), 53)));
+    }
+
+    #[test]
+    fn a_socket_that_waits_is_found_with_its_program() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let name = stat(std::process::id().cast_signed()).unwrap().comm;
+        let found = waiting();
+        let ours = found.iter().find(|one| one.port == port).unwrap();
+        assert_eq!(ours.transport, Transport::Tcp);
+        assert_eq!(ours.address, IpAddr::from(Ipv4Addr::LOCALHOST));
+        assert_eq!(ours.program.as_deref(), Some(name.as_str()));
     }
 
     #[test]

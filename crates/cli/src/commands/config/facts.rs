@@ -2,12 +2,10 @@
 
 use hotpair_config::{HostFacts, Listening, NicFacts};
 use hotpair_host::net::netlink::Netlink;
-use hotpair_host::net::port::{Transport, port_owner};
-use std::collections::BTreeSet;
-use std::fs::read_to_string;
-use std::net::{IpAddr, Ipv4Addr};
+use hotpair_host::net::port::{self, Transport};
+use std::collections::BTreeMap;
 
-/// More listening ports than this are not looked up.
+/// More listening ports than this are not written down.
 const MAX_PORTS: usize = 64;
 
 /// Everything that could be found; what cannot be read is left out.
@@ -44,37 +42,22 @@ fn nics() -> Option<Vec<NicFacts>> {
 }
 
 fn listening() -> Vec<Listening> {
-    let mut found = Vec::new();
-    for port in ports().into_iter().take(MAX_PORTS) {
-        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        if let Some(owner) = port_owner(Transport::Tcp, any, port) {
-            let program = owner.split(" (pid").next().unwrap_or_default().to_owned();
-            if program != "hotpair" {
-                found.push(Listening {
-                    program,
-                    udp: false,
-                    address: None,
-                    port,
-                });
-            }
+    let mut programs = BTreeMap::new();
+    for socket in port::waiting() {
+        if socket.transport == Transport::Tcp
+            && let Some(program) = socket.program
+            && program != "hotpair"
+        {
+            programs.insert(socket.port, program);
         }
     }
+    let found = programs.into_iter().take(MAX_PORTS);
     found
-}
-
-/// TCP ports somebody listens on, in order.
-fn ports() -> BTreeSet<u16> {
-    let tables = ["tcp", "tcp6"]
-        .map(|table| read_to_string(format!("/proc/self/net/{table}")).unwrap_or_default());
-    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
-    lines
-        .filter_map(|line| {
-            let columns: Vec<_> = line.split_ascii_whitespace().collect();
-            let port = columns.get(1)?.split_once(':')?.1;
-            // State 0A is TCP_LISTEN.
-            (*columns.get(3)? == "0A")
-                .then(|| u16::from_str_radix(port, 16).ok())
-                .flatten()
+        .map(|(port, program)| Listening {
+            program,
+            udp: false,
+            address: None,
+            port,
         })
         .collect()
 }
