@@ -1,5 +1,6 @@
 //! Values on the command line: `NAME=IP[:PORT]`, times.
 
+use std::io::{BufRead, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -45,6 +46,25 @@ pub fn time(text: &str) -> Result<Duration, String> {
         .map(Duration::from_secs)
         .ok_or_else(|| format!("`{text}` is not between 1 s and 365 d"))
 }
+
+/// A token, or `-`: the first line of standard input, which nobody else can read as they can a command line.
+pub fn token(text: &str) -> Result<String, String> {
+    if text != "-" {
+        return Ok(text.to_owned());
+    }
+    let mut line = Vec::new();
+    let mut input = std::io::stdin().lock().take(TOKEN_LIMIT);
+    let read = input.read_until(b'\n', &mut line);
+    read.map_err(|error| format!("standard input cannot be read: {error}"))?;
+    let text = String::from_utf8_lossy(&line).trim().to_owned();
+    if text.is_empty() {
+        return Err("standard input holds no token".to_owned());
+    }
+    Ok(text)
+}
+
+/// More than any token has.
+const TOKEN_LIMIT: u64 = 64 * 1024;
 
 /// An amount of bytes, as in the configuration: `512MiB`, `20GiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {

@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 /// Join this machine to a cluster as a node.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// What `hotpair token` printed on a node of the cluster.
+    /// What `hotpair token` printed on a node of the cluster; `-` reads it from standard input.
+    #[arg(value_parser = words::token)]
     token: String,
     /// Take the place of this node, which is down for good: its groups and mirrors are bound to this
     /// machine, its mirrors' copies are made anew here.

@@ -15,6 +15,7 @@ pub mod man;
 pub mod mirror;
 pub mod node;
 pub mod record;
+pub mod remote;
 pub mod replay;
 pub mod simulate;
 pub mod start;

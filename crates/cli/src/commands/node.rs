@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 pub enum NodeCommand {
     /// List the nodes and their links.
     List,
+    Add(super::remote::AddNode),
     /// Hand the node's groups over and give it no new ones, until `undrain`.
     Drain(NodeArgs),
     /// Let the node run groups again.
@@ -81,6 +82,7 @@ pub struct SureArgs {
 pub fn run(session: &Session, command: NodeCommand) -> Outcome {
     match command {
         NodeCommand::List => list(session),
+        NodeCommand::Add(args) => super::remote::add_node(session, &args),
         NodeCommand::Drain(args) => one(session, &args, |node| Request::NodeDrain { node }),
         NodeCommand::Undrain(args) => one(session, &args, |node| Request::NodeUndrain { node }),
         NodeCommand::Clear(args) => one(session, &args, |node| Request::NodeClear { node }),

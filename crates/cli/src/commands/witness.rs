@@ -14,6 +14,7 @@ use std::process::ExitCode;
 #[derive(Debug, Subcommand)]
 pub enum WitnessCommand {
     Join(WitnessJoin),
+    Add(super::remote::AddWitness),
     /// Run the witness daemon, in the foreground.
     Run,
 }
@@ -21,7 +22,8 @@ pub enum WitnessCommand {
 /// Make this machine the witness of one more cluster.
 #[derive(Debug, Args)]
 pub struct WitnessJoin {
-    /// What `hotpair token --witness` printed on a node of the cluster.
+    /// What `hotpair token --witness` printed on a node of the cluster; `-` reads it from standard input.
+    #[arg(value_parser = words::token)]
     token: String,
     /// Name of the witness in the cluster.
     #[arg(long, value_name = "NAME", default_value = "witness")]
@@ -36,6 +38,7 @@ pub struct WitnessJoin {
 pub fn run(session: &Session, command: WitnessCommand) -> Outcome {
     match command {
         WitnessCommand::Join(args) => join(session, args),
+        WitnessCommand::Add(args) => super::remote::add_witness(session, &args),
         WitnessCommand::Run => {
             let ended = hotpair_daemon::witness::run(&session.paths);
             ended.map_err(|error| Failure::refused(error.to_string()))?;

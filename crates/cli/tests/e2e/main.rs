@@ -15,4 +15,5 @@ mod policies;
 mod power;
 mod processes;
 mod programs;
+mod remote;
 mod whole;
