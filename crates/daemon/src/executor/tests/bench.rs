@@ -152,10 +152,15 @@ impl Bench {
     }
 
     pub(super) fn next_exit(&mut self, of: &str) -> String {
-        self.next(|event| match fact(event, of)? {
-            ResourceFact::Exited { epoch, detail } if *epoch == Epoch(4) => Some(detail.clone()),
-            _ => None,
-        })
+        self.next(|event| exit(event, of))
+    }
+
+    /// Starts it and waits for its end, which may come before the start has ended.
+    pub(super) fn start_and_exit(&mut self, of: &str) -> String {
+        let before = self.seen.len();
+        assert_eq!(self.act(of, Work::Start), Ok(()));
+        let exit = self.seen[before..].iter().find_map(|event| exit(event, of));
+        exit.unwrap_or_else(|| self.next_exit(of))
     }
 
     pub(super) fn next_verdict(&mut self, of: &str) -> Vec<String> {
@@ -327,6 +332,13 @@ fn cluster(resources: &[(&str, Resource)]) -> Cluster {
         links: Vec::new(),
         groups: BTreeMap::from([(GroupId::from("shop"), group)]),
         flapping: Default::default(),
+    }
+}
+
+fn exit(event: &ExecEvent, of: &str) -> Option<String> {
+    match fact(event, of)? {
+        ResourceFact::Exited { epoch, detail } if *epoch == Epoch(4) => Some(detail.clone()),
+        _ => None,
     }
 }
 

@@ -251,8 +251,7 @@ fn postgresql_is_made_asked_killed_and_recovers() {
             .spawn()
             .unwrap();
         let foreigns = sleeper(&foreign);
-        assert_eq!(database.bench.act("server", Work::Start), Ok(()));
-        let exit = database.bench.next_exit("server");
+        let exit = database.bench.start_and_exit("server");
         assert!(exit.contains("still works in"), "{exit}");
         sh(&format!("kill {others} {foreigns}"));
         for child in [&mut other, &mut foreign] {
