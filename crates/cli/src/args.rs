@@ -62,6 +62,8 @@ pub enum Command {
     Config(commands::config::ConfigCommand),
     #[command(subcommand)]
     Template(commands::template::TemplateCommand),
+    Drill(commands::drill::DrillArgs),
+    Probe(commands::probe::ProbeArgs),
     Check(commands::check::CheckArgs),
     Record(commands::record::RecordArgs),
     Replay(commands::replay::ReplayArgs),

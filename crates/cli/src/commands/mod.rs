@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completion;
 pub mod config;
+pub mod drill;
 pub mod events;
 pub mod explain;
 pub mod group;
@@ -14,6 +15,7 @@ pub mod maintenance;
 pub mod man;
 pub mod mirror;
 pub mod node;
+pub mod probe;
 pub mod record;
 pub mod remote;
 pub mod replay;
@@ -60,6 +62,8 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Mirror(command) => mirror::run(session, command),
         Command::Config(command) => config::run(session, command),
         Command::Template(command) => template::run(session, command),
+        Command::Drill(args) => drill::run(session, args),
+        Command::Probe(args) => probe::run(session, &args),
         Command::Check(args) => check::run(session, &args),
         Command::Record(args) => record::run(session, &args),
         Command::Replay(args) => replay::run(session, &args),

@@ -435,3 +435,54 @@ fn check_finds_what_is_wrong_with_the_hosts() {
     let alone = cluster.hotpair("client", &["check"]);
     assert!(alone.contains("checked client: 0 errors"), "{alone}");
 }
+
+#[test]
+fn drill_measures_what_clients_are_without() {
+    let Some(cluster) = Cluster::up("drill") else {
+        return;
+    };
+    let text = cluster.refused("node1", &["drill", PRACTICE], 1);
+    assert!(text.contains("--yes-i-mean"), "{text}");
+    let yes = ["--yes-i-mean", PRACTICE];
+    let wrong = [&["drill", PRACTICE, "--target", "10.77.1.50:1"], &yes[..]].concat();
+    let text = cluster.refused("node1", &wrong, 1);
+    assert!(text.contains("does not answer"), "{text}");
+    assert!(runs_on(group(&cluster.settled("node1"), PRACTICE), "node1"));
+
+    // A client's own view of the drill, and of a power cut after it.
+    cluster.shell(
+        "client",
+        "hotpair probe 10.77.1.50:8077 --seconds 14 --json >/run/seen.json 2>/dev/null &",
+    );
+    let words = ["drill", PRACTICE, "--json", "--html", "/run/drill.html"];
+    let said = cluster.hotpair("node2", &[&words[..], &yes].concat());
+    let report: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let moves = report["moves"].as_array().expect("moves");
+    assert_eq!(moves.len(), 2, "{said}");
+    assert_eq!(
+        (&moves[0]["to"], &moves[1]["to"]),
+        (&"node2".into(), &"node1".into())
+    );
+    let outage = |one: &serde_json::Value| one["outage_ms"].as_f64().expect("a number");
+    assert!(moves.iter().all(|one| outage(one) > 0.0), "{said}");
+    let page = cluster.run("node2", &["cat", "/run/drill.html"]);
+    assert!(page.contains("<svg") && page.contains("to node2"), "{page}");
+
+    cluster.settled("node1");
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.wait_for("the client's report", || {
+        !cluster.shell("client", "cat /run/seen.json").is_empty()
+    });
+    let seen = cluster.shell("client", "cat /run/seen.json");
+    let seen: serde_json::Value = serde_json::from_str(&seen).expect("JSON");
+    let outages = seen["outages"].as_array().expect("outages");
+    assert!(!outages.is_empty(), "{seen}");
+    assert!(
+        outages.iter().all(|one| one["length_ms"].is_f64()),
+        "{seen}"
+    );
+
+    // Nobody is left to practise with.
+    let text = cluster.refused("node2", &[&["drill", PRACTICE], &yes[..]].concat(), 1);
+    assert!(text.contains("no other node could run"), "{text}");
+}
