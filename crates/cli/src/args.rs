@@ -67,6 +67,7 @@ pub enum Command {
     Check(commands::check::CheckArgs),
     Record(commands::record::RecordArgs),
     Replay(commands::replay::ReplayArgs),
+    Support(commands::support::SupportArgs),
     Start(commands::start::StartArgs),
     Stop(commands::stop::StopArgs),
     Wipe(commands::wipe::WipeArgs),

@@ -23,6 +23,7 @@ pub mod simulate;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod support;
 pub mod template;
 pub mod token;
 pub mod volume;
@@ -67,6 +68,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Check(args) => check::run(session, &args),
         Command::Record(args) => record::run(session, &args),
         Command::Replay(args) => replay::run(session, &args),
+        Command::Support(args) => support::run(session, &args),
         Command::Start(args) => start::run(session, &args),
         Command::Stop(args) => stop::run(session, &args),
         Command::Wipe(args) => wipe::run(session, &args),

@@ -486,3 +486,63 @@ fn drill_measures_what_clients_are_without() {
     let text = cluster.refused("node2", &[&["drill", PRACTICE], &yes[..]].concat(), 1);
     assert!(text.contains("no other node could run"), "{text}");
 }
+
+#[test]
+fn support_bundle_has_everything_but_secrets() {
+    let Some(cluster) = Cluster::up("support") else {
+        return;
+    };
+    let secret = r#"
+[group.secretive]
+nodes = ["node1", "node2"]
+
+[group.secretive.program.job]
+start = ["/bin/sh", "-c", "echo begun with password=hunter2", "--token", "hunter2"]
+stop = ["/bin/true"]
+environment = { DB_PASSWORD = "hunter2", PLAIN = "kept-as-it-is" }
+"#;
+    cluster.reconfigure("node1", |text| text + secret);
+    cluster.runs("node1", "secretive", "node1");
+    let token = cluster.hotpair("node1", &["token"]);
+    cluster.shell(
+        "node1",
+        &format!("echo {token} >>\"$HOTPAIR_LOG/daemon.log\""),
+    );
+    let said = cluster.hotpair("node1", &["support", "--output", "/run/s.tgz"]);
+    assert!(said.contains("/run/s.tgz"), "{said}");
+    let files = cluster.shell("node1", "mkdir /run/s && tar xzf /run/s.tgz -C /run/s --strip-components 1 && cd /run/s && find . -type f | sort");
+    for file in [
+        "./README",
+        "./cluster/configuration.toml",
+        "./cluster/events.json",
+        "./cluster/explain-secretive.json",
+        "./cluster/status.json",
+        "./logs/daemon.log",
+        "./nodes/node2.json",
+        "./system/addresses",
+        "./system/nftables",
+    ] {
+        assert!(files.lines().any(|line| line == file), "{file} in {files}");
+    }
+    let found = cluster.shell("node1", "cd /run/s; grep -rl hunter2 . || true");
+    assert_eq!(found, "", "secrets in these");
+    let found = cluster.shell(
+        "node1",
+        &format!("cd /run/s; grep -rlF -e '{token}' -e 'PRIVATE KEY' . || true"),
+    );
+    assert_eq!(found, "", "keys or tokens in these");
+    assert!(
+        cluster
+            .shell("node1", "cat /run/s/cluster/configuration.toml")
+            .contains("kept-as-it-is")
+    );
+    let mode = cluster.run("node1", &["stat", "-c", "%a", "/run/s.tgz"]);
+    assert_eq!(mode, "600");
+    // Without a daemon there is the machine at least.
+    cluster.hotpair("client", &["support", "--output", "/run/s.tgz"]);
+    cluster.refused(
+        "client",
+        &["support", "--output", "/no/such/place/s.tgz"],
+        1,
+    );
+}

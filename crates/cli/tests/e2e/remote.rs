@@ -17,12 +17,13 @@ fn add<'a>(who: &'a str, target: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&[who, "add", target], &SSH[..], more].concat()
 }
 
-/// A server of SSH that lets the key of node1 in.
+/// A server of SSH that lets the key of node1 in. What is started through it knows nothing of the lab's places:
+/// the logs of the machine below are not its.
 fn serve(cluster: &Cluster, host: &str, key: &str) {
     cluster.shell(
         host,
         &format!(
-            "mkdir -p /run/sshd && rm -f /run/host_key* && ssh-keygen -q -t ed25519 -N '' -f /run/host_key && echo '{}' >/run/authorized"
+            "mountpoint -q /var/log || mount -t tmpfs none /var/log; mkdir -p /run/sshd && rm -f /run/host_key* && ssh-keygen -q -t ed25519 -N '' -f /run/host_key && echo '{}' >/run/authorized"
             , key.trim()
         ),
     );
