@@ -90,7 +90,7 @@ pub struct GroupView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ResourceView {
     pub name: String,
-    /// `address`, `program`, `service`.
+    /// `address`, `program`, `service`, `mirror`, `mount`, `ocf`.
     pub kind: String,
     /// On the active node.
     pub state: String,

@@ -24,7 +24,8 @@ pub fn wanted(cluster: Option<&Cluster>, member: Option<MemberId>) -> Wanted {
 fn of_group(out: &mut Wanted, group: &Group, member: Option<MemberId>) {
     for resource in group.resources.values() {
         match &resource.kind {
-            ResourceKind::Address(_) => {}
+            // Whether an agent is there is a verdict of the node: `hotpair status` shows it.
+            ResourceKind::Address(_) | ResourceKind::Ocf(_) => {}
             ResourceKind::Program(program) => {
                 let status = program.status.iter();
                 for argv in [&program.start, &program.stop].into_iter().chain(status) {

@@ -61,6 +61,8 @@ pub enum Command {
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
     #[command(subcommand)]
+    Agents(commands::agents::AgentsCommand),
+    #[command(subcommand)]
     Template(commands::template::TemplateCommand),
     Drill(commands::drill::DrillArgs),
     Probe(commands::probe::ProbeArgs),

@@ -39,7 +39,9 @@ pub enum Touch {
 /// Keys that say how something is started: a change means a restart of what runs. Others (times,
 /// detectors, stop and status programs, gateway, a mirror's size, mode, links and rate) are used from
 /// the next moment on.
-const RESTART_KEYS: [&str; 15] = [
+const RESTART_KEYS: [&str; 17] = [
+    "agent",
+    "parameters",
     "address",
     "nics",
     "start",

@@ -11,9 +11,12 @@
 //!
 //! [`GroupTemplate`] fills group templates, data files of `templates/`.
 //!
-//! A new resource kind is read in `read/resource.rs`, checked in `rules/`, written in `show.rs`.
+//! A new resource kind is read in `read/resource.rs`, checked in `rules/`, written in `show.rs`. What
+//! installed resource agents say is asked through [`Agents`].
 #![forbid(unsafe_code)]
 
+mod agent_form;
+mod agents;
 mod diff;
 mod finding;
 mod group_template;
@@ -24,6 +27,10 @@ mod show;
 mod template;
 mod words;
 
+pub use agent_form::{
+    AgentAction, AgentForm, AgentFormError, AgentParameter, AgentType, MAX_META_DATA,
+};
+pub use agents::{AgentAnswer, Agents, NoAgents};
 pub use diff::{ConfigChange, Touch, Touched, diff};
 pub use finding::{Finding, MAX_FINDINGS, Severity, any_error, render};
 pub use group_template::{
@@ -60,8 +67,22 @@ pub struct Checked {
 /// # Errors
 /// All findings, warnings and advice included, when at least one is an error.
 pub fn check(file_name: &str, text: &str, base: Option<&Cluster>) -> Result<Checked, Vec<Finding>> {
+    check_with(file_name, text, base, &NoAgents)
+}
+
+/// As [`check`], on a node whose resource agents are known: their times are the defaults of their
+/// resources, and their parameters are checked.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with(
+    file_name: &str,
+    text: &str,
+    base: Option<&Cluster>,
+    agents: &dyn Agents,
+) -> Result<Checked, Vec<Finding>> {
     let findings = Findings::default();
-    let cluster = read_all(text, base, &findings);
+    let cluster = read_all(text, base, agents, &findings);
     let findings = findings.finish(file_name, text);
     match cluster {
         Some(cluster) if !any_error(&findings) => Ok(Checked {
@@ -72,7 +93,12 @@ pub fn check(file_name: &str, text: &str, base: Option<&Cluster>) -> Result<Chec
     }
 }
 
-fn read_all(text: &str, base: Option<&Cluster>, findings: &Findings) -> Option<Cluster> {
+fn read_all(
+    text: &str,
+    base: Option<&Cluster>,
+    agents: &dyn Agents,
+    findings: &Findings,
+) -> Option<Cluster> {
     if text.len() > MAX_TEXT {
         let message = format!("the configuration has {} bytes", text.len());
         let help = format!("at most {MAX_TEXT} bytes are read; is this the right file?");
@@ -96,7 +122,8 @@ fn read_all(text: &str, base: Option<&Cluster>, findings: &Findings) -> Option<C
     }
     let places = Places::default();
     let root = Section::new(findings, &places, String::new(), 0..0, table.get_ref());
-    let cluster = read::cluster(&root, base);
+    let mut cluster = read::cluster(&root, base);
+    agents::apply(&mut cluster, agents, &places, findings);
     rules::check(&cluster, &places, findings);
     Some(cluster)
 }

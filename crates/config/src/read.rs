@@ -2,6 +2,7 @@
 
 pub(crate) mod detector;
 pub(crate) mod group;
+pub(crate) mod ocf;
 pub(crate) mod resource;
 pub(crate) mod volume;
 

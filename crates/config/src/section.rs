@@ -30,6 +30,11 @@ impl Places {
         }
     }
 
+    /// Does the text itself have something at `path`?
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.0.borrow().contains_key(path)
+    }
+
     pub(crate) fn put(&self, path: String, span: Range<usize>) {
         self.0.borrow_mut().insert(path, span);
     }

@@ -2,11 +2,13 @@
 
 mod volume;
 
-use crate::read::group::{FINAL_ACTION, ON_STOP_FAILURE, ON_SWITCH_FAILURE, START, TAKEOVER};
+use crate::read::group::{
+    FINAL_ACTION, ON_STOP_FAILURE, ON_SWITCH_FAILURE, START, TAKEOVER, has_agent,
+};
 use crate::read::resource::{OTHERS, RUNNING_WITHIN, START_TIMEOUT, STOP_TIMEOUT};
 use crate::read::{PORT, detector, profiles};
 use hotpair_core::config::{
-    Address, Check, Cluster, Detector, Environment, Failback, Flapping, Group, OnStartFailure,
+    Address, Check, Cluster, Detector, Environment, Failback, Flapping, Group, Ocf, OnStartFailure,
     Resource, ResourceKind, Restart, Timing,
 };
 use hotpair_core::ids::GroupId;
@@ -127,7 +129,8 @@ fn group(out: &mut Out, cluster: &Cluster, id: &GroupId, group: &Group) {
     out.header(&["group", &id.0]);
     let nodes: Vec<_> = group.nodes.iter().map(|&n| cluster.name_of(n)).collect();
     out.key("nodes", list(&nodes));
-    out.unless(!group.ungated, "ungated", group.ungated);
+    let by_default = has_agent(&group.resources);
+    out.unless(group.ungated == by_default, "ungated", group.ungated);
     out.unless(group.priority == 0, "priority", group.priority);
     menu(out, "start", &START, &group.start);
     menu(out, "takeover", &TAKEOVER, &group.takeover);
@@ -205,6 +208,7 @@ fn resource(
         }
         ResourceKind::Mirror(shown) => volume::mirror(out, cluster, of_group, shown),
         ResourceKind::Mount(shown) => volume::mount(out, shown),
+        ResourceKind::Ocf(shown) => ocf(out, shown),
     }
     // A mount requires its mirror without being told.
     let implied = match &resource.kind {
@@ -214,12 +218,15 @@ fn resource(
     let requires = resource.requires.iter().filter(|id| Some(*id) != implied);
     let requires: Vec<_> = requires.map(|id| id.0.clone()).collect();
     out.unless(requires.is_empty(), "requires", list(&requires));
+    let from_agent = matches!(resource.kind, ResourceKind::Ocf(_));
     for (key, value, default) in [
         ("start_timeout_s", resource.start_timeout, START_TIMEOUT),
         ("stop_timeout_s", resource.stop_timeout, STOP_TIMEOUT),
         ("running_within_s", resource.running_within, RUNNING_WITHIN),
     ] {
-        out.unless(value == default, key, seconds(value));
+        // An agent's own times are its defaults, and are not known wherever the text is read.
+        let default = (!from_agent).then_some(default);
+        out.unless(Some(value) == default, key, seconds(value));
     }
     for shown in &resource.detectors {
         let path = path.map(bare).join(".");
@@ -244,6 +251,16 @@ fn address(out: &mut Out, cluster: &Cluster, address: &Address) {
     if let Some(gateway) = address.gateway {
         out.key("gateway", string(&gateway.to_string()));
     }
+}
+
+fn ocf(out: &mut Out, ocf: &Ocf) {
+    out.key("agent", string(&ocf.name()));
+    let parameters = ocf.parameters.iter();
+    let parameters = parameters.map(|(name, value)| (name.clone(), string(value)));
+    out.unless(ocf.parameters.is_empty(), "parameters", table(parameters));
+    out.key("interval_s", seconds(ocf.interval));
+    out.key("monitor_timeout_s", seconds(ocf.monitor_timeout));
+    out.unless(ocf.check_level == 0, "check_level", ocf.check_level);
 }
 
 fn environment(out: &mut Out, environment: &Environment) {

@@ -169,12 +169,38 @@ fn mount() -> impl Strategy<Value = ResourceKind> {
         })
 }
 
+fn ocf() -> impl Strategy<Value = ResourceKind> {
+    (
+        (
+            "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,9}",
+            "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,9}",
+        ),
+        btree_map("[a-z0-9_.-]{1,8}", text(), 0..4),
+        prop_oneof![Just(Duration::from_secs(10)), time(1_000, 86_400_000)],
+        prop_oneof![Just(Duration::from_secs(20)), time(100, 86_400_000)],
+        0u32..=100,
+    )
+        .prop_map(
+            |(name, parameters, interval, monitor_timeout, check_level)| {
+                ResourceKind::Ocf(Ocf {
+                    provider: name.0,
+                    agent: name.1,
+                    parameters,
+                    interval,
+                    monitor_timeout,
+                    check_level,
+                })
+            },
+        )
+}
+
 /// Kinds without addresses; addresses are set by number, so that none stands twice.
 fn kind() -> impl Strategy<Value = Option<ResourceKind>> {
     prop_oneof![
         Just(None),
         mirror().prop_map(Some),
         mount().prop_map(Some),
+        ocf().prop_map(Some),
         (command(), command(), option::of(command()), environment()).prop_map(
             |(start, stop, status, environment)| Some(ResourceKind::Program(Program {
                 start,

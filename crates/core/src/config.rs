@@ -199,6 +199,7 @@ pub enum ResourceKind {
     Service(Service),
     Mirror(Mirror),
     Mount(Mount),
+    Ocf(Ocf),
 }
 
 /// A virtual address.
@@ -339,6 +340,31 @@ pub enum FilesystemCheck {
     Full,
 }
 
+/// Something that a resource agent of the Open Cluster Framework starts, stops and monitors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct Ocf {
+    /// Whose agent: the directory it is in, `heartbeat`.
+    pub provider: String,
+    /// Its name there, `IPaddr2`.
+    pub agent: String,
+    /// Given to it as `OCF_RESKEY_<name>`.
+    pub parameters: BTreeMap<String, String>,
+    /// Time between two monitors. Default 10 s.
+    pub interval: Duration,
+    /// A monitor that has not ended by then has failed. Default 20 s.
+    pub monitor_timeout: Duration,
+    /// How thorough a monitor is, `OCF_CHECK_LEVEL`; what the numbers mean is the agent's. Default 0.
+    pub check_level: u32,
+}
+
+impl Ocf {
+    /// `ocf:heartbeat:IPaddr2`
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("ocf:{}:{}", self.provider, self.agent)
+    }
+}
+
 /// A thing that looks whether a resource runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Detector {
@@ -417,7 +443,8 @@ impl Cluster {
                     }
                     ResourceKind::Program(_)
                     | ResourceKind::Service(_)
-                    | ResourceKind::Mount(_) => {}
+                    | ResourceKind::Mount(_)
+                    | ResourceKind::Ocf(_) => {}
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Answers to the API's calls.
 
+use crate::agents::Installed;
 use crate::daemon::Daemon;
 use crate::guard::process::now;
 use crate::looks;
@@ -336,7 +337,8 @@ fn config_apply(
         let _ = reply.send(Reply::Refused(NO_DOCUMENT.into()).into());
         return;
     };
-    let checked = match hotpair_config::check(file, text, Some(&document.config)) {
+    let agents = Installed::known();
+    let checked = match hotpair_config::check_with(file, text, Some(&document.config), &agents) {
         Ok(checked) => checked,
         Err(findings) => {
             let rendered = hotpair_config::render(&findings, file, text, false);

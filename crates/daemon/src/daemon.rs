@@ -162,6 +162,7 @@ impl Daemon {
             log_dir: paths.log.clone(),
             cgroup_root: cgroup_root.clone(),
             host_boot: boot,
+            ocf_root: hotpair_host::ocf::ROOT.into(),
             mirrors: Some(mirrors.clone()),
         };
         let executor = Executor::new(settings, exec_sender)

@@ -1,6 +1,7 @@
 //! The daemon, the guard process and the witness: the only owners of the decision state machines.
 #![forbid(unsafe_code)]
 
+pub mod agents;
 mod calls;
 pub mod daemon;
 pub mod directory_move;

@@ -1,5 +1,6 @@
 //! The API's socket: one line of JSON in, one line out.
 
+use crate::agents;
 use hotpair_api::{Call, Envelope, EventView, MAX_LINE, Reply, VERSION};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -92,6 +93,11 @@ async fn answer(line: &[u8], asked: &mpsc::UnboundedSender<Asked>) -> Answer {
             envelope.version
         );
         return Reply::Refused(text).into();
+    }
+    if let Call::ConfigApply { text, .. } = &envelope.call {
+        let text = text.clone();
+        // Without an answer their parameters are not checked.
+        let _ = tokio::task::spawn_blocking(move || agents::ask_all_of(&text)).await;
     }
     let (reply, answered) = oneshot::channel();
     if asked

@@ -310,6 +310,7 @@ fn kind(kind: &ResourceKind) -> &'static str {
         ResourceKind::Service(_) => "service",
         ResourceKind::Mirror(_) => "mirror",
         ResourceKind::Mount(_) => "mount",
+        ResourceKind::Ocf(_) => "ocf",
     }
 }
 

@@ -7,5 +7,6 @@ pub mod durable;
 pub mod filesystem;
 pub mod gate_file;
 pub mod net;
+pub mod ocf;
 pub mod process;
 pub mod rt;

@@ -3,8 +3,8 @@
 use crate::rng::Rng;
 use hotpair_core::config::{
     Address, Check, Cluster, Detector, Environment, Failback, FinalAction, Flapping, Group, Link,
-    Node, OnStartFailure, OnStopFailure, OnSwitchFailure, Program, Resource, ResourceKind, Restart,
-    Service, StartMode, Takeover, Timing, WithoutWitness, Witness,
+    Node, Ocf, OnStartFailure, OnStopFailure, OnSwitchFailure, Program, Resource, ResourceKind,
+    Restart, Service, StartMode, Takeover, Timing, WithoutWitness, Witness,
 };
 use hotpair_core::ids::{ClusterId, GroupId, MemberId, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -298,6 +298,8 @@ fn draw_resources(rng: &mut Rng, group: &mut Group) {
         }
         let kind = if rng.percent(50) {
             service_kind()
+        } else if number == 1 {
+            agent_kind()
         } else {
             program_kind()
         };
@@ -352,6 +354,17 @@ fn service_kind() -> ResourceKind {
     ResourceKind::Service(Service {
         command: vec!["/bin/serve".into()],
         environment: Environment::default(),
+    })
+}
+
+fn agent_kind() -> ResourceKind {
+    ResourceKind::Ocf(Ocf {
+        provider: "heartbeat".into(),
+        agent: "Dummy".into(),
+        parameters: BTreeMap::new(),
+        interval: Duration::from_secs(5),
+        monitor_timeout: Duration::from_secs(3),
+        check_level: 0,
     })
 }
 

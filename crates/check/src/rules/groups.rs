@@ -130,7 +130,7 @@ impl Here<'_> {
                 }
                 ResourceKind::Program(program) => Some(&program.environment),
                 ResourceKind::Service(service) => Some(&service.environment),
-                ResourceKind::Address(_) => None,
+                ResourceKind::Address(_) | ResourceKind::Ocf(_) => None,
             };
             if let Some(directory) = environment.and_then(|of| of.directory.as_deref())
                 && !self

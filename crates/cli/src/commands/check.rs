@@ -9,6 +9,7 @@ use hotpair_api::{Call, Reply};
 use hotpair_check::{Asked, Given, LinkSeen, Report, Severity, findings, html, wanted};
 use hotpair_core::config::Cluster;
 use hotpair_core::ids::MemberId;
+use hotpair_daemon::agents::Installed;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -60,7 +61,7 @@ fn configuration(args: &CheckArgs, base: Option<Cluster>) -> Result<Option<Clust
         return Ok(base);
     };
     let (file, text) = (path.display().to_string(), super::config::read(path)?);
-    let checked = super::config::checked(&file, &text, base.as_ref())?;
+    let checked = super::config::checked(&file, &text, &Installed::asking())?;
     Ok(Some(checked.cluster))
 }
 

@@ -8,8 +8,9 @@ use crate::output::{columns, print};
 use crate::session::{Outcome, Session, unexpected};
 use clap::{Args, Subcommand};
 use hotpair_api::{Call, Reply};
-use hotpair_config::{Checked, MAX_TEXT};
+use hotpair_config::{Agents, Checked, MAX_TEXT, NoAgents};
 use hotpair_core::config::Cluster;
+use hotpair_daemon::agents::Installed;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -98,9 +99,9 @@ pub fn read(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// Checks a text; its findings are shown when there are errors.
-pub fn checked(file: &str, text: &str, base: Option<&Cluster>) -> Result<Checked, Failure> {
-    hotpair_config::check(file, text, base).map_err(|findings| {
+/// Checks a text, asking these agents; its findings are shown when there are errors.
+pub fn checked(file: &str, text: &str, agents: &dyn Agents) -> Result<Checked, Failure> {
+    hotpair_config::check_with(file, text, None, agents).map_err(|findings| {
         let ink = std::io::stderr().is_terminal() && crate::output::Ink::of_terminal().on;
         eprint!("{}", hotpair_config::render(&findings, file, text, ink));
         errors_in(file, &findings)
@@ -127,7 +128,7 @@ fn errors_in(file: &str, findings: &[hotpair_config::Finding]) -> Failure {
 pub fn present(session: &Session) -> Result<(Cluster, u64), Failure> {
     match session.ask(Call::ConfigShow { revision: None })? {
         Reply::Config { revision, text } => Ok((
-            checked("the configuration in force", &text, None)?.cluster,
+            checked("the configuration in force", &text, &NoAgents)?.cluster,
             revision,
         )),
         other => Err(unexpected(&other)),
@@ -141,10 +142,11 @@ fn query(session: &Session) -> Outcome {
 
 fn check(session: &Session, path: &Path) -> Outcome {
     let (file, text) = (path.display().to_string(), read(path)?);
-    let (findings, good) = match hotpair_config::check(&file, &text, None) {
-        Ok(checked) => (checked.warnings, true),
-        Err(findings) => (findings, false),
-    };
+    let (findings, good) =
+        match hotpair_config::check_with(&file, &text, None, &Installed::asking()) {
+            Ok(checked) => (checked.warnings, true),
+            Err(findings) => (findings, false),
+        };
     let against = if good {
         against_cluster(session, &file, &text)
     } else {
@@ -224,7 +226,7 @@ fn apply(session: &Session, path: &Path, dry_run: bool) -> Outcome {
 /// Gives the daemon a text to apply, and prints what it said.
 pub fn apply_text(session: &Session, file: &str, text: &str, dry_run: bool) -> Outcome {
     // Findings are drawn here, in colour; the daemon checks again against what is in force.
-    let warnings = checked(file, text, None)?.warnings;
+    let warnings = checked(file, text, &Installed::asking())?.warnings;
     if !session.json {
         eprint!("{}", hotpair_config::render(&warnings, file, text, false));
     }

@@ -6,6 +6,7 @@ use crate::session::{Outcome, Session};
 use crate::words;
 use clap::{Args, ValueEnum};
 use hotpair_config::{Checked, show};
+use hotpair_daemon::agents::Installed;
 use hotpair_daemon::{join, store};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ witness on a third machine the survivor takes over by itself.
 
 pub fn run(session: &Session, args: InitArgs) -> Outcome {
     let (file, text) = text(&args)?;
-    let checked = super::config::checked(&file, &text, None)?;
+    let checked = super::config::checked(&file, &text, &Installed::asking())?;
     let Checked { cluster, warnings } = checked;
     if cluster.nodes.len() != 1 {
         return Err(Failure::refused(format!(

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod agents;
 pub mod check;
 pub mod completion;
 pub mod config;
@@ -62,6 +63,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Link(command) => link::run(session, command),
         Command::Mirror(command) => mirror::run(session, command),
         Command::Config(command) => config::run(session, command),
+        Command::Agents(command) => agents::run(session, &command),
         Command::Template(command) => template::run(session, command),
         Command::Drill(args) => drill::run(session, args),
         Command::Probe(args) => probe::run(session, &args),

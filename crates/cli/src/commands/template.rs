@@ -7,7 +7,7 @@ use crate::output::{columns, plain, print};
 use crate::session::{self, Outcome, Session};
 use clap::{Args, Subcommand};
 use hotpair_api::{Call, Reply};
-use hotpair_config::{GroupTemplate, MAX_TEMPLATE, built_in_templates};
+use hotpair_config::{GroupTemplate, MAX_TEMPLATE, NoAgents, built_in_templates};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -129,7 +129,7 @@ pub fn add(session: &Session, args: &AddArgs) -> Outcome {
         Reply::Config { text, .. } => text,
         other => return Err(session::unexpected(&other)),
     };
-    let cluster = config::checked("the configuration in force", &present, None)?.cluster;
+    let cluster = config::checked("the configuration in force", &present, &NoAgents)?.cluster;
     if cluster.groups.keys().any(|group| group.0 == args.group) {
         return Err(
             Failure::refused(format!("there is a group `{}` already", args.group))

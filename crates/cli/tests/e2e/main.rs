@@ -4,6 +4,7 @@
 //! `cargo xtask bench failover`, so these tests assert no times: only who answers in the end, and
 //! that never two did. Needs root; says so and passes without it. Run with `--test-threads=1`.
 
+mod agents;
 mod cluster;
 mod databases;
 mod input;

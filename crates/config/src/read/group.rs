@@ -4,10 +4,10 @@ use super::{Names, check_name, resource};
 use crate::section::Section;
 use crate::words::shown;
 use hotpair_core::config::{
-    Failback, FinalAction, Group, OnStartFailure, OnStopFailure, OnSwitchFailure, Restart,
-    StartMode, Takeover,
+    Failback, FinalAction, Group, OnStartFailure, OnStopFailure, OnSwitchFailure, Resource,
+    ResourceKind, Restart, StartMode, Takeover,
 };
-use hotpair_core::ids::{GroupId, MemberId};
+use hotpair_core::ids::{GroupId, MemberId, ResourceId};
 use std::collections::BTreeMap;
 
 pub(crate) const START: [(&str, StartMode); 2] = [
@@ -43,8 +43,11 @@ pub(super) fn groups(root: &Section<'_>, names: &Names) -> BTreeMap<GroupId, Gro
 
 fn group(section: &Section<'_>, names: &Names) -> Group {
     let nodes = nodes(section, names);
+    let resources = resource::resources(section, names, &nodes);
+    // What an agent does beside starting processes, such as an address or a mount, no gate stops.
+    let by_default = has_agent(&resources);
     let group = Group {
-        resources: resource::resources(section, names, &nodes),
+        resources,
         nodes,
         start: section.choice("start", &START).unwrap_or_default(),
         takeover: section.choice("takeover", &TAKEOVER).unwrap_or_default(),
@@ -63,10 +66,16 @@ fn group(section: &Section<'_>, names: &Names) -> Group {
         priority: section
             .number("priority", -1_000_000..=1_000_000)
             .unwrap_or_default(),
-        ungated: section.boolean("ungated").unwrap_or_default(),
+        ungated: section.boolean("ungated").unwrap_or(by_default),
     };
     section.finish();
     group
+}
+
+/// Does anything in it come from a resource agent?
+pub(crate) fn has_agent(resources: &BTreeMap<ResourceId, Resource>) -> bool {
+    let mut all = resources.values();
+    all.any(|resource| matches!(resource.kind, ResourceKind::Ocf(_)))
 }
 
 fn nodes(section: &Section<'_>, names: &Names) -> Vec<MemberId> {

@@ -1,6 +1,7 @@
-//! Reads resources: virtual addresses, programs, services. Mirrors and mounts are read in `volume`.
+//! Reads resources: virtual addresses, programs, services. Mirrors and mounts are read in `volume`,
+//! agents in `ocf`.
 
-use super::{Names, check_name, detector, volume};
+use super::{Names, check_name, detector, ocf, volume};
 use crate::section::{Section, network};
 use crate::words::shown;
 use hotpair_core::config::{Address, Environment, Program, Resource, ResourceKind, Service};
@@ -28,12 +29,13 @@ pub(super) fn resources(
     names: &Names,
     nodes: &[MemberId],
 ) -> BTreeMap<ResourceId, Resource> {
-    let kinds: [(&'static str, ReadKind); 5] = [
+    let kinds: [(&'static str, ReadKind); 6] = [
         ("address", address),
         ("program", program),
         ("service", service),
         ("mirror", volume::mirror),
         ("mount", volume::mount),
+        ("ocf", ocf::ocf),
     ];
     let mut all = BTreeSet::new();
     let mut read = Vec::new();

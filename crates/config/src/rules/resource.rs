@@ -1,6 +1,7 @@
 //! Rules about resources: dependencies without cycles, nothing in two groups, something looks.
 
 use crate::finding::Findings;
+use crate::read::group::has_agent;
 use crate::section::Places;
 use hotpair_core::config::{Cluster, Group, Resource, ResourceKind};
 use hotpair_core::ids::{GroupId, ResourceId};
@@ -13,6 +14,7 @@ pub(super) fn check(cluster: &Cluster, places: &Places, findings: &Findings) {
     for (id, group) in &cluster.groups {
         cycles(id, group, places, findings);
         watched(id, group, places, findings);
+        gated(id, group, places, findings);
         if group.resources.is_empty() {
             let message = format!("group `{id}` has no resources");
             let help = "add an address, program or service, such as [group.NAME.service.NAME]";
@@ -29,6 +31,7 @@ pub(crate) fn kind_name(resource: &Resource) -> &'static str {
         ResourceKind::Service(_) => "service",
         ResourceKind::Mirror(_) => "mirror",
         ResourceKind::Mount(_) => "mount",
+        ResourceKind::Ocf(_) => "ocf",
     }
 }
 
@@ -129,14 +132,32 @@ fn watched(group_id: &GroupId, group: &Group, places: &Places, findings: &Findin
     }
 }
 
+/// What agents do is not known: a group of theirs that is taken over without the margin is worth a word.
+fn gated(group_id: &GroupId, group: &Group, places: &Places, findings: &Findings) {
+    if !group.ungated && has_agent(&group.resources) {
+        let message = format!("group `{group_id}` has resource agents and is not `ungated`");
+        let help = "an address or a mount that an agent set up stays while a node without a lease hangs, and is taken over without a margin; leave `ungated` out unless its agents only run processes";
+        findings.warning(
+            places.of(&format!("group/{group_id}/ungated")),
+            message,
+            help,
+        );
+    }
+}
+
 /// The same program or service in two groups would run twice on a node that holds both.
 fn shared(cluster: &Cluster, places: &Places, findings: &Findings) {
-    let mut seen: BTreeMap<&[String], (&GroupId, &ResourceId)> = BTreeMap::new();
+    let mut seen: BTreeMap<Vec<String>, (&GroupId, &ResourceId)> = BTreeMap::new();
     for (group_id, group) in &cluster.groups {
         for (id, resource) in &group.resources {
             let (command, key) = match &resource.kind {
-                ResourceKind::Program(program) => (&program.start, "start"),
-                ResourceKind::Service(service) => (&service.command, "command"),
+                ResourceKind::Program(program) => (program.start.clone(), "start"),
+                ResourceKind::Service(service) => (service.command.clone(), "command"),
+                ResourceKind::Ocf(ocf) => {
+                    let words = ocf.parameters.iter();
+                    let words = words.map(|(name, value)| format!("{name}={value}"));
+                    (std::iter::once(ocf.name()).chain(words).collect(), "agent")
+                }
                 ResourceKind::Address(_) | ResourceKind::Mirror(_) | ResourceKind::Mount(_) => {
                     continue;
                 }
@@ -144,7 +165,7 @@ fn shared(cluster: &Cluster, places: &Places, findings: &Findings) {
             if command.is_empty() {
                 continue;
             }
-            let Some(&(other_group, other)) = seen.get(command.as_slice()) else {
+            let Some(&(other_group, other)) = seen.get(&command) else {
                 seen.insert(command, (group_id, id));
                 continue;
             };

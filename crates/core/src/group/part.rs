@@ -111,15 +111,21 @@ pub(super) struct Part {
 
 impl Look {
     pub(super) fn of(resource: &Resource) -> Option<Self> {
-        let status = match &resource.kind {
+        // What comes with the kind.
+        let own = match &resource.kind {
             ResourceKind::Address(_) | ResourceKind::Mirror(_) | ResourceKind::Mount(_) => {
                 return None;
             }
-            ResourceKind::Program(program) => program.status.is_some(),
-            ResourceKind::Service(_) => false,
+            ResourceKind::Program(program) if program.status.is_some() => {
+                Some((STATUS_INTERVAL, STATUS_TIMEOUT))
+            }
+            ResourceKind::Program(_) | ResourceKind::Service(_) => None,
+            ResourceKind::Ocf(ocf) => Some((ocf.interval, ocf.monitor_timeout)),
         };
-        let mut interval = status.then_some(STATUS_INTERVAL);
-        let mut patience = interval.map_or(Duration::ZERO, |i| i + STATUS_TIMEOUT);
+        let mut interval = own.map(|(interval, _)| interval);
+        let mut patience = own.map_or(Duration::ZERO, |(interval, timeout)| {
+            interval.saturating_add(timeout)
+        });
         for detector in &resource.detectors {
             interval = Some(interval.map_or(detector.interval, |i| i.min(detector.interval)));
             patience = patience.max(longest(detector));
@@ -150,6 +156,9 @@ fn starts_alike(a: &ResourceKind, b: &ResourceKind, me: MemberId) -> bool {
         (ResourceKind::Mount(a), ResourceKind::Mount(b)) => {
             (&a.mirror, &a.path, &a.filesystem, &a.options)
                 == (&b.mirror, &b.path, &b.filesystem, &b.options)
+        }
+        (ResourceKind::Ocf(a), ResourceKind::Ocf(b)) => {
+            (&a.provider, &a.agent, &a.parameters) == (&b.provider, &b.agent, &b.parameters)
         }
         _ => false,
     }

@@ -616,7 +616,10 @@ fn remove(document: &mut Document, node: MemberId) {
                 ResourceKind::Mirror(mirror) => {
                     mirror.copies.remove(&node);
                 }
-                ResourceKind::Program(_) | ResourceKind::Service(_) | ResourceKind::Mount(_) => {}
+                ResourceKind::Program(_)
+                | ResourceKind::Service(_)
+                | ResourceKind::Mount(_)
+                | ResourceKind::Ocf(_) => {}
             }
         }
     }

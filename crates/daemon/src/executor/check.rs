@@ -4,7 +4,7 @@ use super::home::{Home, program};
 use super::mount::{LOOK_INTERVAL, LOOK_TIMEOUT};
 use super::slot::Key;
 use super::{Shared, address};
-use hotpair_core::config::{Check, Detector, Mount, Resource, ResourceKind};
+use hotpair_core::config::{Check, Detector, Mount, Ocf, Resource, ResourceKind};
 use hotpair_host::detect::{
     Detected, ListenCheck, Owner, ProcessCheck, Protocol, ScriptCheck, Target, TcpCheck, UrlCheck,
 };
@@ -31,6 +31,8 @@ enum What {
     Check(Check),
     /// It is mounted, and as it should be.
     Mounted(Mount),
+    /// Its agent finds it running.
+    Monitored(Ocf),
 }
 
 impl From<Detector> for Watch {
@@ -60,6 +62,14 @@ pub(super) fn detectors(resource: &Resource) -> Vec<Watch> {
             tries: 1,
         });
     }
+    if let ResourceKind::Ocf(ocf) = &resource.kind {
+        all.push(Watch {
+            what: What::Monitored(ocf.clone()),
+            interval: ocf.interval,
+            timeout: ocf.monitor_timeout,
+            tries: 1,
+        });
+    }
     if let ResourceKind::Program(program) = &resource.kind
         && let Some(command) = &program.status
     {
@@ -83,6 +93,7 @@ impl Shared {
         let check = match &detector.what {
             What::Check(check) => check,
             What::Mounted(mount) => return self.look_at_mount(key, mount, detector.timeout),
+            What::Monitored(ocf) => return self.monitor(key, index, (ocf, detector.timeout)),
         };
         let detected = match check {
             Check::Tcp {

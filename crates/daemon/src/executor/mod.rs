@@ -1,7 +1,7 @@
 //! Does the work on resources that the deciding half asks for, and tells what it sees of them.
 //!
 //! ```text
-//!   ResourceAction --> act --> a thread --> service | program | address | mount --> Done
+//!   ResourceAction --> act --> a thread --> service | program | address | mount | ocf --> Done
 //!   Cluster -----> configure --> schedule: detectors, each on its own time --> Detected
 //!                            --> verdict: every 2 s, and when a NIC changes -> Verdict
 //!   pidfds ------> process watch -------------------------------------------> Exited
@@ -18,6 +18,7 @@ mod home;
 mod mirror;
 mod mount;
 mod network;
+mod ocf;
 mod program;
 mod record;
 mod schedule;
@@ -83,6 +84,8 @@ pub struct Settings {
     /// A cgroup v2 directory; made if missing. Resources live in `groups/<group>/<resource>` below.
     pub cgroup_root: PathBuf,
     pub host_boot: HostBoot,
+    /// Where the agents of OCF are, `/usr/lib/ocf`.
+    pub ocf_root: PathBuf,
     /// The processes of mirrors; `None` where there can be none.
     pub mirrors: Option<Mirrors>,
 }
@@ -403,6 +406,7 @@ impl Shared {
             ResourceKind::Mount(mount) => {
                 self.start_mount(slot, completion, action, (&resource, mount))
             }
+            ResourceKind::Ocf(ocf) => self.start_ocf(slot, completion, action, (&resource, ocf)),
             ResourceKind::Address(_) => Ok(()),
             ResourceKind::Mirror(_) => self.start_mirror(slot, completion, action, &resource),
         }
@@ -452,6 +456,7 @@ impl Shared {
                 self.stop_program(slot, completion, action, (&resource, program))
             }
             ResourceKind::Mount(mount) => self.stop_mount(slot, completion, (&resource, mount)),
+            ResourceKind::Ocf(ocf) => self.stop_ocf(slot, completion, action, (&resource, ocf)),
             ResourceKind::Address(_) => Ok(()),
             ResourceKind::Mirror(_) => self.stop_mirror(slot, &resource),
         }
@@ -463,6 +468,7 @@ impl Shared {
             Some(ResourceKind::Address(spec)) => self.remove_address(slot, spec.address),
             Some(ResourceKind::Mirror(_)) => self.kill_mirror(slot),
             Some(ResourceKind::Mount(mount)) => self.kill_mount(slot, &mount),
+            Some(ResourceKind::Ocf(ocf)) => self.kill_ocf(slot, &ocf),
             _ => self.kill_processes(slot),
         }
     }
@@ -509,7 +515,7 @@ impl Shared {
                     false
                 }
             }
-            ResourceKind::Program(_) => true,
+            ResourceKind::Program(_) | ResourceKind::Ocf(_) => true,
             ResourceKind::Mirror(_) => self.adopt_mirror(key, record.epoch),
             ResourceKind::Mount(mount) => self.adopt_mount(key, &record, mount),
         }

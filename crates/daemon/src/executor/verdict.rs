@@ -35,6 +35,8 @@ pub(super) struct Verdicts {
     pub(super) notes: Mutex<BTreeMap<Key, String>>,
     /// Devices under mounts, with the size their filesystems were made to fit.
     pub(super) fitted: Mutex<BTreeMap<Key, (u32, u32, u64)>>,
+    /// What the last probe of an agent said of this node, where it could not run here.
+    pub(super) probed: Mutex<BTreeMap<Key, String>>,
     wish: Mutex<Wish>,
     changed: Condvar,
 }
@@ -70,6 +72,7 @@ impl Verdicts {
         lock(&self.gateways).retain(|key, _| unless(key, &swapped));
         lock(&self.notes).retain(|key, _| unless(key, &swapped));
         lock(&self.fitted).retain(|key, _| unless(key, &swapped));
+        lock(&self.probed).retain(|key, _| unless(key, &swapped));
         swapped
     }
 
@@ -151,6 +154,7 @@ impl Shared {
             }
             ResourceKind::Mirror(_) => self.mirror_problems(key),
             ResourceKind::Mount(mount) => self.mount_problems(key, mount),
+            ResourceKind::Ocf(ocf) => self.ocf_problems(key, ocf, !absent.is_empty()),
         }
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{
-    CopyPlace, Environment, Export, FilesystemCheck, Mirror, MirrorMode, Mount, OnDiskFailure,
+    CopyPlace, Environment, Export, FilesystemCheck, Mirror, MirrorMode, Mount, Ocf, OnDiskFailure,
     OnSplitBrain, Service,
 };
 
@@ -136,4 +136,40 @@ fn copy_of_another_machine_touches_nothing_and_a_new_place_of_ones_own_starts_an
     });
     assert_eq!(rig.settle(), ["stop files"]);
     assert_eq!(rig.ok("stop files"), ["stop data"]);
+}
+
+#[test]
+fn changed_parameter_starts_an_agents_resource_anew_and_changed_monitoring_touches_nothing() {
+    let ocf = Ocf {
+        provider: "heartbeat".into(),
+        agent: "Dummy".into(),
+        parameters: BTreeMap::new(),
+        interval: Duration::from_secs(10),
+        monitor_timeout: Duration::from_secs(20),
+        check_level: 0,
+    };
+    let mut rig = Rig::of(&[("vip", resource(ResourceKind::Ocf(ocf), &[]))]);
+    assert_eq!(rig.settle(), ["start vip"]);
+    assert_eq!(
+        rig.ok("start vip"),
+        ["check vip"],
+        "its monitor is waited for"
+    );
+    rig.found("vip", true);
+    let change = |rig: &mut Rig, change: &dyn Fn(&mut Ocf)| {
+        for resource in rig.config.resources.values_mut() {
+            if let ResourceKind::Ocf(ocf) = &mut resource.kind {
+                change(ocf);
+            }
+        }
+    };
+    change(&mut rig, &|ocf| {
+        ocf.interval *= 2;
+        ocf.check_level = 10;
+    });
+    assert_eq!(rig.settle(), NONE);
+    change(&mut rig, &|ocf| {
+        ocf.parameters.insert("fake".into(), "new".into());
+    });
+    assert_eq!(rig.settle(), ["stop vip"]);
 }

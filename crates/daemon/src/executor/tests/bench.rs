@@ -66,6 +66,7 @@ impl Bench {
             log_dir: self.dir.path().join("log"),
             cgroup_root: self.cgroup_root.clone(),
             host_boot: HostBoot(7),
+            ocf_root: self.dir.path().join("ocf"),
             mirrors: None,
         };
         self.executor = Some(Executor::new(settings, sender).unwrap());

@@ -4,6 +4,7 @@ mod addresses;
 mod bench;
 mod detectors;
 mod mounts;
+mod ocf;
 mod programs;
 mod services;
 mod templates;
