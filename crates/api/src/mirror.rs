@@ -33,6 +33,9 @@ pub struct CopyView {
     pub place: String,
     /// What its node says of the disk; empty if it is as it should be.
     pub disk: String,
+    /// It is to be made, and is the first of its mirror: what its disk holds becomes the data.
+    #[serde(default)]
+    pub first: bool,
     pub connected: bool,
     pub open: bool,
 }

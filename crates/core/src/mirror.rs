@@ -199,6 +199,12 @@ impl Data {
         }
     }
 
+    /// No copy has ever been up to date: what the first one's disk holds becomes the data.
+    #[must_use]
+    pub fn is_unborn(&self) -> bool {
+        self.generation == Generation::NONE && self.ancestors.is_empty()
+    }
+
     /// One copy for each of `nodes`: new ones are to be made, others are forgotten.
     pub fn align(&mut self, nodes: impl IntoIterator<Item = MemberId>) {
         let wanted: BTreeSet<MemberId> = nodes.into_iter().collect();

@@ -54,6 +54,7 @@ fn view(
                 .map(|place| place.device.clone())
                 .unwrap_or_default(),
             disk: disk(status, node, report),
+            first: matches!(copy, Copy::New { .. }) && is_first(mirror, data, node),
             connected: report.is_some_and(|report| !report.connected.is_empty()),
             open: report.is_some_and(|report| report.open),
         }
@@ -71,7 +72,7 @@ fn view(
             .map(|&node| config.name_of(node)),
         alone: data.alone.is_some(),
         copies: copies.collect(),
-        attention: attention(document, key, data),
+        attention: attention(status, document, key, mirror, data),
         here: here.map(numbers),
     }
 }
@@ -106,18 +107,35 @@ fn disk(status: &Status, node: MemberId, report: Option<&MirrorReport>) -> Strin
     }
 }
 
-fn attention(document: &Document, key: &Key, data: &Data) -> Vec<String> {
+/// What the disk of `node` holds becomes the data: it is the first copy of a mirror that never had any.
+fn is_first(mirror: &Mirror, data: &Data, node: MemberId) -> bool {
+    data.is_unborn() && mirror.source == node
+}
+
+fn attention(
+    status: &Status,
+    document: &Document,
+    key: &Key,
+    mirror: &Mirror,
+    data: &Data,
+) -> Vec<String> {
+    let first = |node: MemberId| is_first(mirror, data, node);
+    let disk = |node: MemberId| report(status, node, key).map(|report| &report.disk);
+    let place = |node: MemberId| {
+        let place = mirror.copies.get(&node);
+        place.map_or("its disk", |place| place.device.as_str())
+    };
     let mirror = format!("{}/{}", key.0, key.1);
-    let named = data
-        .copies
-        .iter()
-        .map(|(&node, &copy)| (document.config.name_of(node), copy));
+    let named = (data.copies.iter()).map(|(&id, &copy)| (id, document.config.name_of(id), copy));
     named
-        .filter_map(|(node, copy)| match copy {
+        .filter_map(|(id, node, copy)| match copy {
             Copy::UpToDate => None,
-            Copy::New { .. } => Some(format!(
-                "the copy on {node} is to be made; if its disk holds something that may be lost: \
-                 `hotpair mirror renew {mirror} --on {node} --overwrite`"
+            Copy::New { overwrite } => Some(to_be_made(
+                &mirror,
+                &node,
+                place(id),
+                first(id),
+                disk(id).filter(|_| !overwrite),
             )),
             Copy::Outdated | Copy::Inconsistent => Some(format!(
                 "the copy on {node} is {}: it is resynchronised once both nodes see each other",
@@ -135,6 +153,24 @@ fn attention(document: &Document, key: &Key, data: &Data) -> Vec<String> {
             )),
         })
         .collect()
+}
+
+/// Of a copy that is to be made. `disk`: what may stand against it, unless the operator has spoken.
+fn to_be_made(mirror: &str, node: &str, place: &str, first: bool, disk: Option<&Disk>) -> String {
+    let renew = format!("`hotpair mirror renew {mirror} --on {node} --overwrite`");
+    match disk {
+        Some(Disk::Blank { holds: Some(what) }) if first => format!(
+            "{place} on {node} holds {what}, which becomes the data of the mirror; only the end of the disk is \
+             written to. Allow that: {renew}"
+        ),
+        Some(Disk::Blank { holds: Some(what) }) => format!(
+            "{place} on {node} holds {what}, which the mirror would overwrite; if it may be lost: {renew}"
+        ),
+        Some(Disk::Failed(problem)) => {
+            format!("the copy on {node} is to be made, but {place} cannot be used: {problem}")
+        }
+        _ => format!("the copy on {node} is to be made, once its node is there"),
+    }
 }
 
 fn numbers(status: MirrorStatus) -> HereView {

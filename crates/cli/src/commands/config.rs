@@ -74,8 +74,11 @@ pub fn run(session: &Session, command: ConfigCommand) -> Outcome {
         ConfigCommand::Show(args) => show(session, args.revision),
         ConfigCommand::History => history(session),
         ConfigCommand::Rollback(args) => {
-            let ConfigCall { dry_run, call } = rollback(&args);
-            finish(session, call, dry_run)
+            let call = Call::ConfigRollback {
+                revision: args.revision,
+                dry_run: args.change.dry_run,
+            };
+            session.say(&said(session, call)?, args.change.dry_run)
         }
     }
 }
@@ -225,53 +228,40 @@ fn apply(session: &Session, path: &Path, dry_run: bool) -> Outcome {
 
 /// Gives the daemon a text to apply, and prints what it said.
 pub fn apply_text(session: &Session, file: &str, text: &str, dry_run: bool) -> Outcome {
+    let said = applied(session, file, text, dry_run)?;
+    session.say(&said, dry_run)
+}
+
+/// Gives the daemon a text to apply; what it said. Prints no more than findings.
+pub fn applied(
+    session: &Session,
+    file: &str,
+    text: &str,
+    dry_run: bool,
+) -> Result<String, Failure> {
     // Findings are drawn here, in colour; the daemon checks again against what is in force.
     let warnings = checked(file, text, &Installed::asking())?.warnings;
     if !session.json {
         eprint!("{}", hotpair_config::render(&warnings, file, text, false));
     }
-    let call = Call::ConfigApply {
-        file: file.into(),
-        text: text.into(),
-        apply: true,
-        dry_run,
-    };
-    finish(session, call, dry_run)
-}
-
-struct ConfigCall {
-    dry_run: bool,
-    call: Call,
-}
-
-fn rollback(args: &RollbackArgs) -> ConfigCall {
-    let dry_run = args.change.dry_run;
-    ConfigCall {
-        dry_run,
-        call: Call::ConfigRollback {
-            revision: args.revision,
+    said(
+        session,
+        Call::ConfigApply {
+            file: file.into(),
+            text: text.into(),
+            apply: true,
             dry_run,
         },
-    }
+    )
 }
 
-fn finish(session: &Session, call: Call, dry_run: bool) -> Outcome {
+/// What the daemon says when the configuration is changed.
+fn said(session: &Session, call: Call) -> Result<String, Failure> {
     match session.call(call, APPLY)? {
+        Reply::Done(text) => Ok(text),
         Reply::ConfigChecked {
             ok: true, changes, ..
-        } if session.json => session
-            .print_json(&serde_json::json!({ "ok": true, "dry_run": dry_run, "changes": changes })),
-        Reply::ConfigChecked {
-            ok: true, changes, ..
-        } => {
-            print(&changes_text(&changes));
-            print(if dry_run {
-                "nothing was changed yet\n"
-            } else {
-                "applied\n"
-            });
-            Ok(ExitCode::SUCCESS)
-        }
+        } => Ok(changes_text(&changes)),
         Reply::ConfigChecked {
             ok: false,
             rendered,
@@ -283,7 +273,6 @@ fn finish(session: &Session, call: Call, dry_run: bool) -> Outcome {
                 "the cluster found errors; nothing was changed",
             ))
         }
-        Reply::Done(text) => session.say(&text, dry_run),
         other => Err(unexpected(&other)),
     }
 }

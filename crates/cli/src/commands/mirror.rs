@@ -11,7 +11,8 @@ use crate::failure::Failure;
 use crate::session::{self, Outcome, Session, unexpected};
 use crate::words;
 use clap::{Args, Subcommand};
-use hotpair_api::{Call, MirrorView, MirrorWork, Reply};
+use hotpair_api::mirror::CopyView;
+use hotpair_api::{Call, MirrorView, MirrorWork, Reply, StatusView};
 use hotpair_core::ids::{GroupId, MemberId, ResourceId};
 use hotpair_core::request::Request;
 use std::time::Duration;
@@ -284,12 +285,10 @@ fn renew(session: &Session, args: &RenewArgs) -> Outcome {
     let node = copy_on(&view, &args.on)?;
     if args.overwrite && !args.change.dry_run {
         let copy = view.copies.iter().find(|copy| copy.node == args.on);
-        let place = copy.map_or("its disk", |copy| copy.place.as_str());
-        let danger = format!(
-            "Everything that {place} on {} holds now will be lost.",
-            args.on
-        );
-        args.confirmation.require(&args.on, &danger)?;
+        if let Some(copy) = copy {
+            args.confirmation
+                .require(&args.on, &overwritten(&view, copy))?;
+        }
     }
     let request = request(&view, |group, resource| Request::MirrorRenew {
         group,
@@ -298,6 +297,20 @@ fn renew(session: &Session, args: &RenewArgs) -> Outcome {
         overwrite: args.overwrite,
     });
     session.change(request, args.change.dry_run)
+}
+
+/// What making a copy anew does to what its disk holds.
+fn overwritten(view: &MirrorView, copy: &CopyView) -> String {
+    let (place, node) = (&copy.place, &copy.node);
+    if copy.first {
+        return format!(
+            "What {place} on {node} holds now becomes the data of {}: its first {} are kept as they are. What lies \
+             behind them is overwritten by the mirror's own records: a filesystem must not reach beyond.",
+            full(view),
+            words::shown_bytes(view.size)
+        );
+    }
+    format!("Everything that {place} on {node} holds now will be lost.")
 }
 
 fn resolve(session: &Session, args: &ResolveArgs) -> Outcome {
@@ -336,14 +349,7 @@ fn resolve(session: &Session, args: &ResolveArgs) -> Outcome {
 
 fn verify(session: &Session, args: &VerifyArgs) -> Outcome {
     let view = find(session, &args.mirror)?;
-    let Some(active) = view.active_on.clone() else {
-        return Err(
-            Failure::refused(format!("{} is not open on any node", full(&view))).hint(format!(
-                "start its group with `hotpair group start {}`",
-                view.group
-            )),
-        );
-    };
+    let active = comparing(&view, &session.status()?)?;
     if args.change.dry_run {
         return session.say(
             &format!("{} is read on both nodes and compared", full(&view)),
@@ -359,6 +365,72 @@ fn verify(session: &Session, args: &VerifyArgs) -> Outcome {
         );
     }
     show::follow_verification(session, &view, &active, args.repair)
+}
+
+/// How a node is away, in a word; `None`: it is there.
+fn away<'a>(status: &'a StatusView, node: &str) -> Option<&'a str> {
+    let known = status.nodes.iter().find(|known| known.name == node);
+    known
+        .map(|known| known.state.as_str())
+        .filter(|state| *state != "online")
+}
+
+/// The node that compares both copies, or why they cannot be compared now.
+fn comparing(view: &MirrorView, status: &StatusView) -> Result<String, Failure> {
+    let name = full(view);
+    let refused = |why: String, hint: String| {
+        Err(Failure::refused(format!("{name} cannot be verified: {why}")).hint(hint))
+    };
+    let away = view
+        .copies
+        .iter()
+        .find_map(|copy| Some((copy, away(status, &copy.node)?)));
+    if let Some((copy, state)) = away {
+        return refused(
+            format!(
+                "{} is {state}, and its copy ({}) is one of those to compare",
+                copy.node, copy.place
+            ),
+            format!(
+                "bring {} back; `hotpair mirror show {name} --wait` shows when its copy is up to date again",
+                copy.node
+            ),
+        );
+    }
+    let Some(active) = view.active_on.clone() else {
+        return refused(
+            "it is not open on any node".into(),
+            format!("start its group with `hotpair group start {}`", view.group),
+        );
+    };
+    if let Some(copy) = view.copies.iter().find(|copy| copy.state != "up to date") {
+        let disk = match copy.disk.as_str() {
+            "" => String::new(),
+            disk => format!(" ({disk})"),
+        };
+        return refused(
+            format!("the copy on {} is {}{disk}", copy.node, copy.state),
+            match view.attention.first() {
+                Some(sentence) => sentence.clone(),
+                None => format!("`hotpair mirror show {name}` says what to do"),
+            },
+        );
+    }
+    if let Some(copy) = view.copies.iter().find(|copy| !copy.disk.is_empty()) {
+        return refused(
+            format!("the disk of {} cannot be read: {}", copy.node, copy.disk),
+            format!("mend {} on {}", copy.place, copy.node),
+        );
+    }
+    if !view.copies.iter().any(|copy| copy.connected) {
+        return refused(
+            "its two mirror processes are not connected".into(),
+            "is the mirror's TCP port open between the two nodes (`port` in `hotpair config show`)? \
+             `hotpair status` shows the links"
+                .into(),
+        );
+    }
+    Ok(active)
 }
 
 /// On every node with a copy that can be reached.
@@ -484,3 +556,6 @@ fn here(
     }
     session.say(&format!("{at}: {done}"), change.dry_run)
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,13 @@ fn paused_resynchronisation_waits_and_then_goes_on() {
     cluster.fault("node2", Fault::PowerCut);
     write(&cluster, "node1", "a", "while node2 was away");
     until_copy(&cluster, "node1", "node2", "outdated");
+    // What takes both sides says whose absence is in its way.
+    let refusal = cluster.refused("node1", &["mirror", "verify", "data"], 1);
+    assert!(refusal.contains("node2 is"), "{refusal}");
+    assert!(refusal.contains("/var/lib/hotpair/data.img"), "{refusal}");
+    assert!(refusal.contains("--wait"), "{refusal}");
+    let said = cluster.hotpair("node1", &["mirror", "grow", "data", "--size", "80MiB"]);
+    assert!(said.contains("its copy grows when it is back"), "{said}");
     cluster.hotpair("node1", &["mirror", "pause", "data"]);
     cluster.fault("node2", Fault::Boot);
     cluster.until("node1", "node2 back", |s| {
@@ -83,6 +90,8 @@ fn paused_resynchronisation_waits_and_then_goes_on() {
     in_sync(&cluster);
     cluster.hotpair("node1", &["group", "switch", "db", "--to", "node2"]);
     assert_eq!(read(&cluster, "node2", "a"), "while node2 was away");
+    let grown = cluster.shell("node2", "blockdev --getsize64 /run/hotpair/devices/db/data");
+    assert_eq!(grown, "83886080");
 }
 
 #[test]
@@ -196,7 +205,8 @@ fn removed_mirror_leaves_its_copies_on_the_disks() {
     let refusal = cluster.refused("node1", &remove, 1);
     assert!(refusal.contains("stop it first"), "{refusal}");
     cluster.hotpair("node1", &["group", "stop", "db"]);
-    cluster.hotpair("node1", &remove);
+    let said = cluster.hotpair("node1", &remove);
+    assert!(said.contains("db has no resources left"), "{said}");
     cluster.wait_for("the mirror is gone", || {
         cluster
             .hotpair("node1", &["mirror", "list"])

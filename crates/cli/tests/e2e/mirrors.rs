@@ -355,19 +355,51 @@ fn disk_that_holds_something_is_overwritten_on_the_operators_word_only() {
     let Some(cluster) = Cluster::up("mirror-held") else {
         return;
     };
-    cluster.shell(
-        "node2",
-        "truncate -s 70M /var/lib/hotpair/data.img && mkfs.ext4 -q /var/lib/hotpair/data.img",
-    );
+    // Filesystems that end where the volume does; the one of the first node becomes the data.
+    for host in ["node1", "node2"] {
+        cluster.shell(
+            host,
+            &format!(
+                "mkdir /srv/{host} && echo {host} > /srv/{host}/whose && truncate -s 70M /var/lib/hotpair/data.img && \
+                 mkfs.ext4 -q -d /srv/{host} /var/lib/hotpair/data.img 64M"
+            ),
+        );
+    }
     cluster.reconfigure("node1", |all| all + MIRROR);
+    let told = |node: &str, words: &str| {
+        cluster.wait_for(words, || {
+            mirror(&cluster, "node1").is_some_and(|view| {
+                let told = view
+                    .attention
+                    .iter()
+                    .any(|sentence| sentence.contains(words));
+                told && copy(&view, node).disk.contains("ext4")
+            })
+        });
+    };
+    told(
+        "node1",
+        "on node1 holds a filesystem (ext4), which becomes the data",
+    );
+    told(
+        "node2",
+        "on node2 holds a filesystem (ext4), which the mirror would overwrite",
+    );
+    let unsure = |node| {
+        let renew = ["mirror", "renew", "data", "--on", node, "--overwrite"];
+        cluster.refused("node1", &renew, 1)
+    };
+    let asked = unsure("node1");
+    assert!(asked.contains("its first 64 MiB are kept"), "{asked}");
+    let asked = unsure("node2");
+    assert!(asked.contains("will be lost"), "{asked}");
+    renew(&cluster, "node1");
     cluster.runs("node1", "db", "node1");
-    cluster.wait_for("what the disk holds is told", || {
-        mirror(&cluster, "node1").is_some_and(|view| copy(&view, "node2").disk.contains("ext4"))
-    });
-    let unsure = ["mirror", "renew", "data", "--on", "node2", "--overwrite"];
-    cluster.refused("node1", &unsure, 1);
+    assert_eq!(read(&cluster, "node1", "whose"), "node1");
     renew(&cluster, "node2");
     in_sync(&cluster);
+    cluster.hotpair("node1", &["group", "switch", "db", "--to", "node2"]);
+    assert_eq!(read(&cluster, "node2", "whose"), "node1");
 }
 
 #[test]
@@ -413,9 +445,17 @@ fn directory_moves_onto_a_mirror_and_from_node_to_node() {
     });
     let refusal = cluster.refused("node1", &wrong, 1);
     assert!(refusal.contains("/dev/nothing"), "{refusal}");
+    // The device would not come.
+    cluster.hotpair("node1", &["group", "stop", "app"]);
+    let refusal = cluster.refused("node1", &create, 1);
+    assert!(refusal.contains("hotpair group start app"), "{refusal}");
     assert!(mirror(&cluster, "node1").is_none());
+    cluster.hotpair("node1", &["group", "start", "app"]);
 
-    cluster.hotpair("node1", &create);
+    let said = cluster.hotpair("node1", &[&create[..], &["--json"]].concat());
+    let said: serde_json::Value = serde_json::from_str(&said).expect("one JSON document");
+    let kept = said["done"].as_str().unwrap_or_default();
+    assert!(kept.contains("/var/lib/app.hotpair-old"), "{said}");
     cluster.runs("node1", "app", "node1");
     in_sync_of(&cluster, "app");
     cluster.hotpair("node1", &["group", "switch", "app", "--to", "node2"]);

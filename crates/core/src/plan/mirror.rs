@@ -182,7 +182,7 @@ fn next(case: &Case<'_>, node: MemberId, copy: Copy, disk: &Disk) -> Option<Copy
     };
     match copy {
         Copy::New { .. } if !fresh(disk) => None,
-        Copy::New { .. } if first_copy(data) && node == case.mirror.source => Some(Copy::UpToDate),
+        Copy::New { .. } if data.is_unborn() && node == case.mirror.source => Some(Copy::UpToDate),
         Copy::New { .. } => Some(Copy::Inconsistent),
         // A disk that cannot be used now may be late; its node is unfit meanwhile.
         Copy::UpToDate if data.fits(disk) || !another || found == Copy::Lost => None,
@@ -232,11 +232,6 @@ fn attached(data: &Data, disk: &Disk) -> Copy {
         },
         None => Copy::Outdated,
     }
-}
-
-/// No copy has ever been up to date.
-fn first_copy(data: &Data) -> bool {
-    data.generation == Generation::NONE && data.ancestors.is_empty()
 }
 
 /// Copies with writes of their own: by policy, else the operator chooses.
@@ -312,7 +307,7 @@ impl<'a> Draft<'a> {
         }
         match &report.disk {
             // It was made, and has never been synchronised: there is nothing of this mirror on it.
-            disk if fresh(disk) && !first_copy(data) => None,
+            disk if fresh(disk) && !data.is_unborn() => None,
             Disk::Attached {
                 generation,
                 consistent: true,
@@ -591,7 +586,7 @@ fn set_copy(data: &mut Data, node: MemberId, copy: Copy, begun: Generation) {
     if !data.copies.contains_key(&node) {
         return;
     }
-    let first = first_copy(data);
+    let first = data.is_unborn();
     let before = data.copies.insert(node, copy);
     if copy == Copy::UpToDate {
         data.alone = None;

@@ -16,17 +16,21 @@ use crate::output::{plain, print};
 use crate::session::{Outcome, Session};
 use crate::words::shown_bytes;
 use clap::{Args, Subcommand};
+use hotpair_api::status::GroupView;
 use hotpair_daemon::directory_move::{Move, Plan, Progress, Stage};
 use hotpair_daemon::mirrors::device;
 use hotpair_host::filesystem;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long the mirror's device may take to appear, and the group to run.
 const DEVICE_LIMIT: Duration = Duration::from_secs(90);
 const MAKE_LIMIT: Duration = Duration::from_secs(600);
+/// Between two looks at the group that shall bring the device.
+const LOOK_GAP: Duration = Duration::from_secs(2);
+/// A group may stand still for so long on its way from one state to another.
+const STILL: Duration = Duration::from_secs(8);
 const EVERY: Duration = Duration::from_millis(100);
 /// Room that a filesystem takes for itself, in parts of a hundred, and at least.
 const OVERHEAD_PERCENT: u64 = 10;
@@ -121,26 +125,31 @@ pub fn create(session: &Session, args: &CreateArgs, directory: &Path) -> Outcome
         })
     });
     if let Err(failure) = moved {
-        if failure.code == Code::Undecided {
-            // It may be decided yet: then the mount would lie over a directory that was put back.
-            return Err(failure.hint(format!(
-                "the data is moved, and whether its mount is in the configuration is not known: once `hotpair \
-                 status` shows a leader, `hotpair mirror directory finish {group}/{name}`"
-            )));
-        }
-        return Err(undone(session, &place, failure, ran));
+        return Err(not_moved(session, &place, failure, ran));
     }
-    if !session.json {
-        eprintln!(
-            "{} is on the mirror now; the old one is kept as {} until `hotpair mirror directory confirm {group}/{name}`",
-            directory.display(),
-            plan.old().display()
-        );
+    let kept = format!(
+        "{} is on the mirror now; the old one is kept as {} until `hotpair mirror directory confirm {group}/{name}`",
+        directory.display(),
+        plan.old().display()
+    );
+    if session.json || args.no_wait() {
+        return session.say(&plain(&kept), false);
     }
-    if args.no_wait() {
-        return Ok(ExitCode::SUCCESS);
-    }
+    eprintln!("{}", plain(&kept));
     show::wait(session, &format!("{group}/{name}"))
+}
+
+/// Undoes what was begun, if it is known that it must be.
+fn not_moved(session: &Session, place: &Place, failure: Failure, ran: bool) -> Failure {
+    let (group, name) = &place.key;
+    if failure.code == Code::Undecided {
+        // It may be decided yet: then the mount would lie over a directory that was put back.
+        return failure.hint(format!(
+            "the data is moved, and whether its mount is in the configuration is not known: once `hotpair \
+             status` shows a leader, `hotpair mirror directory finish {group}/{name}`"
+        ));
+    }
+    undone(session, place, failure, ran)
 }
 
 /// Everything that can be known before anything is changed. Was the group running?
@@ -162,6 +171,9 @@ fn preconditions(
             "move it here first: hotpair group switch {group} --to {}",
             status.node
         )));
+    }
+    if let Some(view) = view.filter(|view| stands_still(view)) {
+        return Err(no_device(view));
     }
     if args.first_node() != status.node {
         return Err(Failure::refused(format!(
@@ -188,12 +200,57 @@ fn preconditions(
     Ok(holder.is_some())
 }
 
+/// The group runs nowhere, and does not go there by itself.
+fn stands_still(view: &GroupView) -> bool {
+    matches!(view.state.as_str(), "stopped" | "failed" | "cannot run")
+        && view.holder.is_none()
+        && view.active_on.is_empty()
+}
+
+/// A mirror's device is there only while its group runs.
+fn no_device(view: &GroupView) -> Failure {
+    let name = &view.name;
+    let failure = Failure::refused(format!(
+        "{name} is {}, and the device of a mirror is there only while its group runs: {}",
+        view.state,
+        plain(&view.verdict)
+    ));
+    failure.hint(match view.state.as_str() {
+        "stopped" => format!(
+            "`hotpair group start {name}` first, with what uses the directory stopped by itself: \
+             `hotpair group stop {name} --resource NAME`"
+        ),
+        _ => format!("`hotpair explain {name}` says why; then `hotpair group clear {name}`"),
+    })
+}
+
+/// Why the device will not come; `None`: it may.
+fn given_up(session: &Session, group: &str) -> Option<Failure> {
+    let status = session.status().ok()?;
+    let view = status.groups.into_iter().find(|view| view.name == group)?;
+    stands_still(&view).then(|| no_device(&view))
+}
+
 /// Filesystem, copy, switch.
 fn fill(session: &Session, place: &Place, plan: &Plan) -> Result<(), Failure> {
     let begun = Instant::now();
+    let (group, name) = &place.key;
+    let mut still: Option<Instant> = None;
+    let mut next = LOOK_GAP;
     while !place.device.exists() {
+        if begun.elapsed() >= next {
+            if next == LOOK_GAP && !session.json {
+                eprintln!("waiting for the device of {group}/{name} …");
+            }
+            next = begun.elapsed() + LOOK_GAP;
+            let why = given_up(session, &group.0);
+            let since = why.as_ref().map(|_| still.unwrap_or_else(Instant::now));
+            match why.filter(|_| since.is_some_and(|since| since.elapsed() >= STILL)) {
+                Some(why) => return Err(why),
+                None => still = since,
+            }
+        }
         if begun.elapsed() >= DEVICE_LIMIT {
-            let (group, name) = &place.key;
             return Err(Failure::refused(format!(
                 "the device of {group}/{name} has not appeared within {} s",
                 DEVICE_LIMIT.as_secs()
@@ -342,7 +399,7 @@ fn finish(session: &Session, args: &MoveArgs) -> Outcome {
     edit::apply(session, |cluster| {
         edit::add_mount(cluster, &group.0, &name.0, &directory, &filesystem)
     })?;
-    session.say(&text, false)
+    session.say(&plain(&text), false)
 }
 
 fn undo(session: &Session, args: &SureArgs) -> Outcome {

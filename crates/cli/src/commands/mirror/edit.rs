@@ -1,14 +1,16 @@
 //! Making, growing and removing mirrors: edits of the configuration.
 
-use super::{find, full, show};
+use super::{away, find, full, show};
 use crate::args::Change;
-use crate::commands::config::{apply_text, present};
+use crate::commands::config::{applied, apply_text, present};
 use crate::confirm::Confirmation;
 use crate::failure::Failure;
+use crate::output::plain;
 use crate::session::{self, Outcome, Session};
 use crate::words;
 use clap::{Args, ValueEnum};
-use hotpair_api::{Call, Reply};
+use hotpair_api::status::GroupView;
+use hotpair_api::{Call, MirrorView, Reply, StatusView};
 use hotpair_core::config::{
     Cluster, CopyPlace, Export, FilesystemCheck, Group, Mirror, MirrorMode, Mount, OnDiskFailure,
     OnSplitBrain, Resource, ResourceKind,
@@ -192,7 +194,7 @@ pub(super) fn check_places(session: &Session, args: &CreateArgs) -> Result<(), F
     Err(Failure::refused(problems.join("; ")).hint("nothing was changed"))
 }
 
-/// Changes the configuration in force.
+/// Changes the configuration in force, without a word.
 pub(super) fn apply(
     session: &Session,
     change: impl FnOnce(&mut Cluster) -> Result<(), Failure>,
@@ -200,7 +202,7 @@ pub(super) fn apply(
     let mut cluster = present(session)?.0;
     change(&mut cluster)?;
     let text = hotpair_config::show(&cluster);
-    apply_text(session, "configuration", &text, false).map(|_| ())
+    applied(session, "configuration", &text, false).map(|_| ())
 }
 
 /// The mirror as described, in its group.
@@ -398,13 +400,56 @@ pub fn grow(session: &Session, args: &GrowArgs) -> Outcome {
             words::shown_bytes(view.size)
         )));
     }
-    edit(session, args.change, &view.group, |group| {
+    let said = edit(session, args.change, &view.group, |group| {
         if let Some(resource) = group.resources.get_mut(&ResourceId(view.name.clone()))
             && let ResourceKind::Mirror(mirror) = &mut resource.kind
         {
             mirror.size = args.size;
         }
-    })
+    })?;
+    let note = growth_waits(&view, &session.status()?);
+    say_with(session, &said, args.change.dry_run, note)
+}
+
+/// What the growth waits for, if it does not happen at once.
+pub(super) fn growth_waits(view: &MirrorView, status: &StatusView) -> Option<String> {
+    let mut waits: Vec<String> = view
+        .copies
+        .iter()
+        .filter_map(|copy| {
+            let node = &copy.node;
+            if let Some(state) = away(status, node) {
+                let device = match copy.state.as_str() {
+                    // Nothing was written yet since it went away.
+                    "up to date" => {
+                        "; so does the device, unless the next write records that copy as outdated first"
+                    }
+                    _ => "; it holds up nobody else",
+                };
+                return Some(format!(
+                    "{node} is {state}: its copy grows when it is back{device}"
+                ));
+            }
+            (!copy.disk.is_empty()).then(|| {
+                format!("the copy on {node} does not grow before its disk is as it should be: {}", copy.disk)
+            })
+        })
+        .collect();
+    if view.active_on.is_none() {
+        waits.push(format!(
+            "{} is not open on any node: what is mounted from it grows once {} runs",
+            full(view),
+            view.group
+        ));
+    }
+    if waits.is_empty() {
+        return None;
+    }
+    waits.push(format!(
+        "`hotpair mirror show {}` says how far it is",
+        full(view)
+    ));
+    Some(waits.join("\n"))
 }
 
 pub fn remove(session: &Session, args: &RemoveArgs) -> Outcome {
@@ -421,7 +466,7 @@ pub fn remove(session: &Session, args: &RemoveArgs) -> Outcome {
         );
         args.confirmation.require(&view.name, &danger)?;
     }
-    edit(session, args.change, &view.group, |group| {
+    let said = edit(session, args.change, &view.group, |group| {
         let name = ResourceId(view.name.clone());
         let mut gone: Vec<ResourceId> = mounts(group, &view.name).cloned().collect();
         gone.push(name);
@@ -429,18 +474,51 @@ pub fn remove(session: &Session, args: &RemoveArgs) -> Outcome {
         for resource in group.resources.values_mut() {
             resource.requires.retain(|id| !gone.contains(id));
         }
-    })
+    })?;
+    let status = session.status()?;
+    let group = status.groups.iter().find(|group| group.name == view.group);
+    let note = group.and_then(left_behind);
+    say_with(session, &said, args.change.dry_run, note)
 }
 
-fn edit(session: &Session, change: Change, group: &str, edit: impl FnOnce(&mut Group)) -> Outcome {
+/// A group that its mirror was taken from does not run by itself again.
+pub(super) fn left_behind(group: &GroupView) -> Option<String> {
+    let name = &group.name;
+    match group.state.as_str() {
+        _ if group.resources.is_empty() => Some(format!(
+            "{name} has no resources left: give it others with `hotpair config apply`, or take it out of the \
+             configuration"
+        )),
+        state @ ("failed" | "cannot run") => Some(format!(
+            "{name} is still {state}, as before; once nothing else is wrong (`hotpair explain {name}`): \
+             `hotpair group clear {name}`, then `hotpair group start {name}`"
+        )),
+        "stopped" => Some(format!(
+            "{name} is stopped: `hotpair group start {name}` starts what is left of it"
+        )),
+        _ => None,
+    }
+}
+
+/// What was done, and what is left to do.
+fn say_with(session: &Session, said: &str, dry_run: bool, note: Option<String>) -> Outcome {
+    let text = match note {
+        Some(note) if !dry_run => format!("{}\n{}", said.trim_end(), plain(&note)),
+        _ => said.to_owned(),
+    };
+    session.say(&text, dry_run)
+}
+
+fn edit(
+    session: &Session,
+    change: Change,
+    group: &str,
+    edit: impl FnOnce(&mut Group),
+) -> Result<String, Failure> {
     let mut cluster = present(session)?.0;
     if let Some(group) = cluster.groups.get_mut(&GroupId::from(group)) {
         edit(group);
     }
-    apply_text(
-        session,
-        "configuration",
-        &hotpair_config::show(&cluster),
-        change.dry_run,
-    )
+    let text = hotpair_config::show(&cluster);
+    applied(session, "configuration", &text, change.dry_run)
 }

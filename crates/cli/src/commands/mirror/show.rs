@@ -1,7 +1,7 @@
 //! What mirrors look like: lists, progress, both sides of a split-brain.
 
 use super::files::Files;
-use super::{all, find, full, pick};
+use super::{all, comparing, find, full, pick};
 use crate::failure::{Code, Failure};
 use crate::output::{Ink, columns, plain, print};
 use crate::session::{Outcome, Session};
@@ -331,12 +331,32 @@ pub fn follow_verification(
             }
             (None, None) => {
                 end_line(&shown);
-                return Err(Failure::new(
-                    Code::Unfinished,
-                    "the verification ended without a result: the peer was lost, or the mirror was closed",
-                ));
+                return Err(broken_off(session, view));
             }
         }
+    }
+}
+
+/// A verification ended before it was through.
+fn broken_off(session: &Session, view: &MirrorView) -> Failure {
+    let text = "the verification ended without a result";
+    let now = find(session, &full(view)).and_then(|now| comparing(&now, &session.status()?));
+    match now {
+        Err(why) => {
+            let failure = Failure::new(Code::Unfinished, format!("{text}: {}", why.message));
+            match why.hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        }
+        Ok(_) => Failure::new(
+            Code::Unfinished,
+            format!("{text}: the other copy was lost for a moment, or the mirror was closed"),
+        )
+        .hint(format!(
+            "begin again: `hotpair mirror verify {}`",
+            full(view)
+        )),
     }
 }
 
