@@ -7,9 +7,10 @@ use crate::read::group::{
 };
 use crate::read::resource::{OTHERS, RUNNING_WITHIN, START_TIMEOUT, STOP_TIMEOUT};
 use crate::read::{PORT, detector, profiles};
+use crate::words::size;
 use hotpair_core::config::{
     Address, Check, Cluster, Detector, Environment, Failback, Flapping, Group, Ocf, OnStartFailure,
-    Resource, ResourceKind, Restart, Timing,
+    Resource, ResourceKind, Restart, Sql, Timing,
 };
 use hotpair_core::ids::GroupId;
 use std::fmt::{Display, Write};
@@ -317,6 +318,25 @@ fn detector_table(out: &mut Out, shown: &Detector) {
             out.key("script", list(command));
             environment(out, e);
         }
+        Check::Sql(asked) => sql(out, asked),
+        Check::Ping { address } => out.key("ping", string(&address.to_string())),
+        Check::Disk { path, free, write } => {
+            out.key("disk", string(path));
+            out.unless(*free == 0, "free", string(&size(*free)));
+            out.unless(*write, "write", write);
+        }
+        Check::Memory { available } => out.key("memory", string(&size(*available))),
+        Check::Load { most_hundredths } => {
+            let (whole, part) = (most_hundredths / 100, most_hundredths % 100);
+            out.key("load", format!("{whole}.{part:02}"));
+        }
+        Check::Monitor {
+            command,
+            environment: e,
+        } => {
+            out.key("monitor", list(command));
+            environment(out, e);
+        }
     }
     let (interval, timeout) = (shown.interval, shown.timeout);
     out.unless(
@@ -327,6 +347,23 @@ fn detector_table(out: &mut Out, shown: &Detector) {
     let default = detector::TIMEOUT.min(interval);
     out.unless(timeout == default, "timeout_s", seconds(timeout));
     out.unless(shown.tries == 1, "tries", shown.tries);
+}
+
+fn sql(out: &mut Out, sql: &Sql) {
+    let engine = detector::ENGINES
+        .iter()
+        .find(|(_, engine)| *engine == sql.engine);
+    out.key("sql", string(engine.map_or("", |(name, _)| name)));
+    optional(out, "host", sql.host.as_ref());
+    if let Some(port) = sql.port {
+        out.key("port", port);
+    }
+    optional(out, "database", sql.database.as_ref());
+    optional(out, "login", sql.login.as_ref());
+    optional(out, "password_file", sql.password_file.as_ref());
+    out.unless(sql.query == detector::QUERY, "query", string(&sql.query));
+    optional(out, "answer", sql.answer.as_ref());
+    optional(out, "user", sql.user.as_ref());
 }
 
 fn optional(out: &mut Out, key: &str, value: Option<&String>) {

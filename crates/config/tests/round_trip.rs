@@ -70,7 +70,49 @@ fn looks() -> impl Strategy<Value = Check> {
             command,
             environment,
         }),
+        sql(),
+        any::<[u8; 3]>().prop_map(|[a, b, c]| Check::Ping {
+            address: IpAddr::V4(Ipv4Addr::new(10, a, b, c)),
+        }),
+        ("/[a-z]{1,8}", any::<u64>(), any::<bool>()).prop_map(|(path, free, write)| Check::Disk {
+            path,
+            write: write || free == 0,
+            free,
+        }),
+        (1u64..).prop_map(|available| Check::Memory { available }),
+        (1u32..=10_000_000).prop_map(|most_hundredths| Check::Load { most_hundredths }),
+        (command(), environment()).prop_map(|(command, environment)| Check::Monitor {
+            command,
+            environment,
+        }),
     ]
+}
+
+fn sql() -> impl Strategy<Value = Check> {
+    let engine = prop_oneof![Just(SqlEngine::PostgreSql), Just(SqlEngine::MySql)];
+    let word = || option::of("[a-z/][a-z/.-]{0,8}");
+    (
+        (engine, word(), option::of(1u16..), word(), word()),
+        option::of("/[a-z]{1,8}"),
+        "[a-zA-Z] ?[!-~]{0,9}",
+        option::of("[a-z0-9] ?[!-~]{0,5}"),
+        option::of("[a-z][a-z0-9-]{0,8}"),
+    )
+        .prop_map(
+            |((engine, host, port, database, login), password_file, query, answer, user)| {
+                Check::Sql(Sql {
+                    engine,
+                    host,
+                    port,
+                    database,
+                    login,
+                    password_file,
+                    query,
+                    answer,
+                    user,
+                })
+            },
+        )
 }
 
 fn detector() -> impl Strategy<Value = Detector> {

@@ -398,6 +398,72 @@ pub enum Check {
         command: Vec<String>,
         environment: Environment,
     },
+    /// A database answers a query.
+    Sql(Sql),
+    /// A host answers ICMP echo.
+    Ping { address: IpAddr },
+    /// The file system of a directory has so many bytes free, and takes a write if `write`.
+    Disk {
+        path: String,
+        free: u64,
+        write: bool,
+    },
+    /// At least so many bytes of memory can be given to programs.
+    Memory { available: u64 },
+    /// The load of the last minute is at most so many hundredths.
+    Load { most_hundredths: u32 },
+    /// A program that runs for as long as all is well; it is started with the resource.
+    Monitor {
+        command: Vec<String>,
+        environment: Environment,
+    },
+}
+
+impl Check {
+    /// Does it tell about the node, or about what depends on the resource, and not whether the resource
+    /// runs? Such a check counts where the resource was started, and nowhere else.
+    #[must_use]
+    pub fn is_condition(&self) -> bool {
+        match self {
+            Self::Tcp { .. }
+            | Self::Udp { .. }
+            | Self::Url { .. }
+            | Self::Process { .. }
+            | Self::Script { .. }
+            | Self::Sql(_) => false,
+            Self::Ping { .. }
+            | Self::Disk { .. }
+            | Self::Memory { .. }
+            | Self::Load { .. }
+            | Self::Monitor { .. } => true,
+        }
+    }
+}
+
+/// A query, and how to ask it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct Sql {
+    pub engine: SqlEngine,
+    /// A name or address, or the path of PostgreSQL's directory of sockets or MySQL's socket.
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub database: Option<String>,
+    /// Name to log in with.
+    pub login: Option<String>,
+    /// File whose first line is the password.
+    pub password_file: Option<String>,
+    pub query: String,
+    /// A line that the answer must have.
+    pub answer: Option<String>,
+    /// System user to run the client as.
+    pub user: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum SqlEngine {
+    PostgreSql,
+    /// MySQL or MariaDB.
+    MySql,
 }
 
 impl Cluster {

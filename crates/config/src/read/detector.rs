@@ -2,8 +2,8 @@
 
 use super::resource::environment;
 use crate::section::{Section, integer};
-use crate::words::shown;
-use hotpair_core::config::{Check, Detector};
+use crate::words::{parse_size, plain_path, shown};
+use hotpair_core::config::{Check, Detector, Sql, SqlEngine};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use toml::de::DeValue;
@@ -12,7 +12,36 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) const STATUS: u16 = 200;
 
-const KINDS: [&str; 5] = ["tcp", "udp", "url", "process", "script"];
+const KINDS: [&str; 11] = [
+    "tcp", "udp", "url", "process", "script", "sql", "ping", "disk", "memory", "load", "monitor",
+];
+
+/// What an SQL detector asks if nothing else is given.
+pub(crate) const QUERY: &str = "SELECT 1";
+
+pub(crate) const ENGINES: [(&str, SqlEngine); 2] = [
+    ("postgresql", SqlEngine::PostgreSql),
+    ("mysql", SqlEngine::MySql),
+];
+
+/// Keys that belong to some kinds of detector, and those kinds.
+const KEYS: [(&str, &[&str]); 15] = [
+    ("program", &["tcp", "udp"]),
+    ("contains", &["url"]),
+    ("status", &["url"]),
+    ("user", &["script", "sql", "monitor"]),
+    ("directory", &["script", "monitor"]),
+    ("environment", &["script", "monitor"]),
+    ("host", &["sql"]),
+    ("port", &["sql"]),
+    ("database", &["sql"]),
+    ("login", &["sql"]),
+    ("password_file", &["sql"]),
+    ("query", &["sql"]),
+    ("answer", &["sql"]),
+    ("free", &["disk"]),
+    ("write", &["disk"]),
+];
 
 pub(super) fn detector(section: &Section<'_>) -> Option<Detector> {
     let check = one_kind(section).and_then(|kind| check(section, kind));
@@ -23,14 +52,7 @@ pub(super) fn detector(section: &Section<'_>) -> Option<Detector> {
     for key in KINDS {
         section.value(key);
     }
-    for key in [
-        "program",
-        "contains",
-        "status",
-        "user",
-        "directory",
-        "environment",
-    ] {
+    for (key, _) in KEYS {
         section.value(key);
     }
     section.finish();
@@ -57,8 +79,8 @@ fn one_kind(section: &Section<'_>) -> Option<&'static str> {
         [kind] => Some(kind),
         [] => {
             let message = "this detector looks at nothing".to_owned();
-            let help = "give one of tcp, udp, url, process, script";
-            section.error(section.span.clone(), message, help);
+            let help = format!("give one of {}", KINDS.join(", "));
+            section.error(section.span.clone(), message, &help);
             None
         }
         [first, others @ ..] => {
@@ -74,14 +96,7 @@ fn one_kind(section: &Section<'_>) -> Option<&'static str> {
 }
 
 fn check(section: &Section<'_>, kind: &'static str) -> Option<Check> {
-    for (key, kinds) in [
-        ("program", ["tcp", "udp"].as_slice()),
-        ("contains", &["url"]),
-        ("status", &["url"]),
-        ("user", &["script"]),
-        ("directory", &["script"]),
-        ("environment", &["script"]),
-    ] {
+    for (key, kinds) in KEYS {
         if section.has(key) && !kinds.contains(&kind) {
             let message = format!("`{key}` does not apply to a `{kind}` detector");
             let help = format!("it belongs to: {}", kinds.join(", "));
@@ -105,11 +120,142 @@ fn check(section: &Section<'_>, kind: &'static str) -> Option<Check> {
             }
             Some(Check::Process { name })
         }
+        "sql" => sql(section),
+        "ping" => ping(section),
+        "disk" => disk(section),
+        "memory" => Some(Check::Memory {
+            available: size(section, "memory")?,
+        }),
+        "load" => load(section),
+        "monitor" => Some(Check::Monitor {
+            command: section.command("monitor")?,
+            environment: environment(section),
+        }),
         _ => Some(Check::Script {
             command: section.command("script")?,
             environment: environment(section),
         }),
     }
+}
+
+fn sql(section: &Section<'_>) -> Option<Check> {
+    let engine = section.choice("sql", &ENGINES);
+    // A value that begins with a dash would be an option of the client.
+    let word = |key| {
+        let (text, span) = section.string(key)?;
+        if text.is_empty() || text.starts_with('-') {
+            let message = format!("`{key}` is `{}`", shown(&text));
+            section.error(
+                span,
+                message,
+                "give a name that does not begin with `-`, or leave it out",
+            );
+            return None;
+        }
+        Some(text)
+    };
+    let (host, database, login) = (word("host"), word("database"), word("login"));
+    let password_file = section.string("password_file").map(|(path, span)| {
+        if let Err(help) = plain_path(&path) {
+            let message = format!("`{}` is not the full path of a file", shown(&path));
+            section.error(span, message, &help);
+        }
+        path
+    });
+    let query = section.string("query").map(|(text, span)| {
+        if text.trim().is_empty() {
+            section.error(
+                span,
+                "`query` is empty".to_owned(),
+                "leave it out to ask `SELECT 1`",
+            );
+        }
+        text
+    });
+    let answer = section.string("answer").map(|(text, span)| {
+        if text.trim().is_empty() || text.contains('\n') {
+            let message = "`answer` must be one line of the answer".to_owned();
+            section.error(span, message, "leave it out where any answer is good");
+        }
+        text
+    });
+    Some(Check::Sql(Sql {
+        engine: engine?,
+        host,
+        port: section
+            .number("port", 1..=65_535)
+            .and_then(|port: i64| u16::try_from(port).ok()),
+        database,
+        login,
+        password_file,
+        query: query.unwrap_or_else(|| QUERY.to_owned()),
+        answer,
+        user: environment(section).user,
+    }))
+}
+
+fn ping(section: &Section<'_>) -> Option<Check> {
+    let (address, span) = section.parsed::<IpAddr>("ping", "an IP address")?;
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        let message = format!("{address} tells nothing");
+        let help = "give the address of a router, or of a host that the service needs";
+        section.error(span, message, help);
+    }
+    Some(Check::Ping { address })
+}
+
+fn disk(section: &Section<'_>) -> Option<Check> {
+    let (path, span) = section.string("disk")?;
+    if let Err(help) = plain_path(&path) {
+        let message = format!("`{}` is not the full path of a directory", shown(&path));
+        section.error(span.clone(), message, &help);
+    }
+    let free = section.has("free").then(|| size(section, "free"));
+    let write = section.boolean("write").unwrap_or(true);
+    if free.is_none() && !write {
+        let message = "this detector looks at nothing of the disk".to_owned();
+        section.error(
+            span,
+            message,
+            "give `free = \"1GiB\"`, or leave `write` out",
+        );
+    }
+    Some(Check::Disk {
+        path,
+        free: free.flatten().unwrap_or(0),
+        write,
+    })
+}
+
+fn load(section: &Section<'_>) -> Option<Check> {
+    let value = section.value("load")?;
+    let most = match value.get_ref() {
+        DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
+        #[allow(clippy::cast_precision_loss)]
+        other => integer(other).map(|number| number as f64),
+    };
+    // Not a number is in no range.
+    let Some(most) = most.filter(|most| (0.01..=100_000.0).contains(most)) else {
+        let message = "`load` must be a number from 0.01 to 100000".to_owned();
+        let help = "give the greatest load of the last minute that is good, such as twice the number of processors";
+        section.error(value.span(), message, help);
+        return None;
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let most_hundredths = (most * 100.0).round() as u32;
+    Some(Check::Load { most_hundredths })
+}
+
+/// A size that is not nothing.
+fn size(section: &Section<'_>, key: &'static str) -> Option<u64> {
+    let (text, span) = section.string(key)?;
+    let help = "give a whole number and a unit, such as 512MiB";
+    match parse_size(&text) {
+        Ok(0) => section.error(span, format!("`{key}` is nothing"), help),
+        Ok(bytes) => return Some(bytes),
+        Err(why) => section.error(span, format!("`{}` {why}", shown(&text)), help),
+    }
+    None
 }
 
 fn tcp(section: &Section<'_>) -> Option<Check> {

@@ -273,6 +273,7 @@ fn scripts(
             commands.push((status, format!("{of}/status")));
         }
         for (number, detector) in resource.detectors.iter().enumerate() {
+            // A monitor program runs where the resource does, and finds the mount there.
             if let Check::Script { command, .. } = &detector.check {
                 commands.push((command, format!("{of}/detector/{number}/script")));
             }

@@ -119,7 +119,10 @@ fn watched(group_id: &GroupId, group: &Group, places: &Places, findings: &Findin
     for (id, resource) in &group.resources {
         if let ResourceKind::Program(program) = &resource.kind
             && program.status.is_none()
-            && resource.detectors.is_empty()
+            && resource
+                .detectors
+                .iter()
+                .all(|one| one.check.is_condition())
         {
             let message = format!("nothing looks whether `{id}` runs");
             let help = "give `status = [\"/path\"]` or a detector, or its failure goes unnoticed";

@@ -2,12 +2,16 @@
 
 use super::home::{Home, program};
 use super::mount::{LOOK_INTERVAL, LOOK_TIMEOUT};
-use super::slot::Key;
+use super::slot::{Key, lock};
 use super::{Shared, address};
-use hotpair_core::config::{Check, Detector, Mount, Ocf, Resource, ResourceKind};
-use hotpair_host::detect::{
-    Detected, ListenCheck, Owner, ProcessCheck, Protocol, ScriptCheck, Target, TcpCheck, UrlCheck,
+use hotpair_core::config::{
+    Check, Detector, Environment, Mount, Ocf, Resource, ResourceKind, SqlEngine,
 };
+use hotpair_host::detect::{
+    Detected, DiskCheck, Engine, ListenCheck, Owner, ProcessCheck, Protocol, ScriptCheck, SqlCheck,
+    Target, TcpCheck, UrlCheck, load, memory,
+};
+use hotpair_host::net::gateway::{Gateway, reachable};
 use hotpair_host::net::netlink::Netlink;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -17,13 +21,18 @@ use std::time::{Duration, Instant};
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Echoes a ping asks within its time-out.
+const PING_TRIES: u32 = 3;
+
 /// A detector as it is run: a configured one, or one that comes with the kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Watch {
     what: What,
     pub interval: Duration,
-    timeout: Duration,
+    pub timeout: Duration,
     pub tries: u32,
+    /// A condition beside nothing that says whether the resource runs.
+    alone: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +51,7 @@ impl From<Detector> for Watch {
             interval: detector.interval,
             timeout: detector.timeout,
             tries: detector.tries,
+            alone: false,
         }
     }
 }
@@ -60,6 +70,7 @@ pub(super) fn detectors(resource: &Resource) -> Vec<Watch> {
             interval: LOOK_INTERVAL,
             timeout: LOOK_TIMEOUT,
             tries: 1,
+            alone: false,
         });
     }
     if let ResourceKind::Ocf(ocf) = &resource.kind {
@@ -68,6 +79,7 @@ pub(super) fn detectors(resource: &Resource) -> Vec<Watch> {
             interval: ocf.interval,
             timeout: ocf.monitor_timeout,
             tries: 1,
+            alone: false,
         });
     }
     if let ResourceKind::Program(program) = &resource.kind
@@ -81,15 +93,42 @@ pub(super) fn detectors(resource: &Resource) -> Vec<Watch> {
             interval: STATUS_INTERVAL,
             timeout: STATUS_TIMEOUT,
             tries: 1,
+            alone: false,
         });
     }
+    let alone = all.iter().all(|watch| watch.condition().is_some());
+    all.iter_mut().for_each(|watch| watch.alone = alone);
     all
+}
+
+impl Watch {
+    /// The check, if it says nothing about whether the resource runs.
+    fn condition(&self) -> Option<&Check> {
+        match &self.what {
+            What::Check(check) => check.is_condition().then_some(check),
+            What::Mounted(_) | What::Monitored(_) => None,
+        }
+    }
+
+    /// The program that runs for as long as all is well.
+    pub(super) fn monitor(&self) -> Option<(&[String], &Environment)> {
+        match &self.what {
+            What::Check(Check::Monitor {
+                command,
+                environment,
+            }) => Some((command, environment)),
+            _ => None,
+        }
+    }
 }
 
 impl Shared {
     /// Runs detector `index`; blocks for at most its time-out. `Err`: not running, and why.
     pub(super) fn check(&self, key: &Key, index: usize, detector: &Watch) -> Result<(), String> {
         let end = Instant::now() + detector.timeout;
+        if let Some(check) = detector.condition() {
+            return self.condition((key, index), check, detector);
+        }
         let check = match &detector.what {
             What::Check(check) => check,
             What::Mounted(mount) => return self.look_at_mount(key, mount, detector.timeout),
@@ -127,11 +166,123 @@ impl Shared {
                 }
                 .check()
             }
+            Check::Sql(sql) => {
+                if let Some(address) = sql.host.as_ref().and_then(|host| host.parse().ok()) {
+                    must_be_here(address)?;
+                }
+                let home = Home::of(&self.settings.cgroup_root, key);
+                let cgroup = home.for_check(index).map_err(|error| error.to_string())?;
+                SqlCheck {
+                    engine: engine(sql.engine),
+                    host: sql.host.clone(),
+                    port: sql.port,
+                    database: sql.database.clone(),
+                    login: sql.login.clone(),
+                    password_file: sql.password_file.clone(),
+                    query: sql.query.clone(),
+                    answer: sql.answer.clone(),
+                    user: sql.user.clone(),
+                    cgroup: Some(cgroup),
+                    timeout: detector.timeout,
+                }
+                .check()
+            }
+            Check::Ping { .. }
+            | Check::Disk { .. }
+            | Check::Memory { .. }
+            | Check::Load { .. }
+            | Check::Monitor { .. } => Detected::Running,
         };
-        match detected {
-            Detected::Running => Ok(()),
-            Detected::NotRunning(reason) | Detected::Failed(reason) => Err(reason),
+        told(detected)
+    }
+
+    /// A check of what the resource needs. It counts where the resource was started; elsewhere what fails
+    /// is a verdict.
+    fn condition(
+        &self,
+        (key, index): (&Key, usize),
+        check: &Check,
+        detector: &Watch,
+    ) -> Result<(), String> {
+        let started = self.records.read(key);
+        let place = (key.clone(), index);
+        if let Some((command, environment)) = detector.monitor() {
+            match started {
+                Some(record) => {
+                    return self
+                        .monitors
+                        .look(self, &place, (command, environment), record.epoch);
+                }
+                None => self.monitors.end(self, &place),
+            }
+        } else {
+            let found = told(self.look_at_condition((key, index), check, detector.timeout));
+            if started.is_some() {
+                return found;
+            }
+            let mut probed = lock(&self.verdicts.probed);
+            match found {
+                Ok(()) => probed.remove(&place),
+                Err(reason) => probed.insert(place, reason),
+            };
         }
+        if detector.alone {
+            return Err("it was not started on this node".into());
+        }
+        Ok(())
+    }
+
+    fn look_at_condition(
+        &self,
+        (key, index): (&Key, usize),
+        check: &Check,
+        timeout: Duration,
+    ) -> Detected {
+        match check {
+            Check::Ping { address } => ping(*address, timeout),
+            Check::Disk { path, free, write } => DiskCheck {
+                path: path.into(),
+                free: *free,
+                write: write.then(|| format!(".hotpair-check-{}.{}.{index}", key.0, key.1)),
+                timeout,
+            }
+            .check(),
+            Check::Memory { available } => memory(*available),
+            Check::Load { most_hundredths } => load(*most_hundredths),
+            // The others are no conditions.
+            _ => Detected::Running,
+        }
+    }
+}
+
+fn told(detected: Detected) -> Result<(), String> {
+    match detected {
+        Detected::Running => Ok(()),
+        Detected::NotRunning(reason) | Detected::Failed(reason) => Err(reason),
+    }
+}
+
+/// Asks up to three times within the limit.
+fn ping(address: IpAddr, timeout: Duration) -> Detected {
+    let gateway = Gateway {
+        address,
+        source: None,
+        device: None,
+    };
+    match reachable(&gateway, timeout / PING_TRIES, PING_TRIES) {
+        Ok(true) => Detected::Running,
+        Ok(false) => Detected::Failed(format!(
+            "{address} answered none of {PING_TRIES} ICMP echoes within {} ms",
+            timeout.as_millis()
+        )),
+        Err(error) => Detected::Failed(error.to_string()),
+    }
+}
+
+fn engine(engine: SqlEngine) -> Engine {
+    match engine {
+        SqlEngine::PostgreSql => Engine::PostgreSql,
+        SqlEngine::MySql => Engine::MySql,
     }
 }
 

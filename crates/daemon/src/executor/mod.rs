@@ -16,6 +16,7 @@ mod announce;
 mod check;
 mod home;
 mod mirror;
+mod monitors;
 mod mount;
 mod network;
 mod ocf;
@@ -40,6 +41,7 @@ use hotpair_core::group::{ActionId, ResourceAction, ResourceFact, Work};
 use hotpair_core::ids::{Epoch, GroupId, HostBoot, MemberId, ResourceId};
 use hotpair_host::net::netlink::{Monitor, NetlinkError};
 use hotpair_host::process::ProcessWatch;
+use monitors::Monitors;
 use network::Hangup;
 use record::{Record, Records};
 use schedule::Schedule;
@@ -116,6 +118,7 @@ struct Shared {
     addresses: Addresses,
     schedule: Schedule,
     verdicts: Verdicts,
+    monitors: Monitors,
     hangup: Hangup,
 }
 
@@ -164,6 +167,7 @@ impl Executor {
             config: Mutex::default(),
             schedule: Schedule::default(),
             verdicts: Verdicts::default(),
+            monitors: Monitors::default(),
         });
         // From here on dropping it ends the threads that were started.
         let executor = Self {
@@ -215,6 +219,7 @@ impl Executor {
             detectors.insert(key.clone(), wanted);
         }
         shared.schedule.replace(&detectors);
+        shared.monitors.keep(shared, &detectors);
         // Also when nothing has changed: a round may just have given up because of this call.
         shared.verdicts.wake();
     }
@@ -363,6 +368,9 @@ impl Shared {
         action: &ResourceAction,
         probe: bool,
     ) -> Result<(), String> {
+        if matches!(action.work, Work::Stop | Work::Kill) {
+            self.monitors.end_all_of(self, &slot.key);
+        }
         match action.work {
             Work::Start => self.start(slot, completion, action, probe),
             Work::Stop => self.stop(slot, completion, action),

@@ -190,8 +190,8 @@ impl Shared {
         let unfit = ended.meaning == Meaning::Unfit;
         let mut probed = lock(&self.verdicts.probed);
         match unfit {
-            true => probed.insert(key.clone(), ended.told.clone()),
-            false => probed.remove(key),
+            true => probed.insert((key.clone(), index), ended.told.clone()),
+            false => probed.remove(&(key.clone(), index)),
         };
         drop(probed);
         match ended.meaning {
@@ -200,14 +200,9 @@ impl Shared {
         }
     }
 
-    /// Why the agent could not start it here, as far as can be seen. What it needs may lie on a mount of
-    /// its group, so that while one is `absent` it is not asked.
-    pub(super) fn ocf_problems(&self, key: &Key, config: &Ocf, absent: bool) -> Vec<String> {
-        if let Err(missing) = self.agent_file(config) {
-            return vec![missing];
-        }
-        let probed = lock(&self.verdicts.probed).get(key).cloned();
-        probed.filter(|_| !absent).into_iter().collect()
+    /// Why the agent could not be called here. What it says itself comes from its probes.
+    pub(super) fn ocf_problems(&self, config: &Ocf) -> Vec<String> {
+        self.agent_file(config).err().into_iter().collect()
     }
 
     fn agent_file(&self, config: &Ocf) -> Result<(), String> {

@@ -35,8 +35,8 @@ pub(super) struct Verdicts {
     pub(super) notes: Mutex<BTreeMap<Key, String>>,
     /// Devices under mounts, with the size their filesystems were made to fit.
     pub(super) fitted: Mutex<BTreeMap<Key, (u32, u32, u64)>>,
-    /// What the last probe of an agent said of this node, where it could not run here.
-    pub(super) probed: Mutex<BTreeMap<Key, String>>,
+    /// What detectors said of this node last, by their numbers, where it could not run here.
+    pub(super) probed: Mutex<BTreeMap<(Key, usize), String>>,
     wish: Mutex<Wish>,
     changed: Condvar,
 }
@@ -72,7 +72,7 @@ impl Verdicts {
         lock(&self.gateways).retain(|key, _| unless(key, &swapped));
         lock(&self.notes).retain(|key, _| unless(key, &swapped));
         lock(&self.fitted).retain(|key, _| unless(key, &swapped));
-        lock(&self.probed).retain(|key, _| unless(key, &swapped));
+        lock(&self.probed).retain(|(key, _), _| unless(key, &swapped));
         swapped
     }
 
@@ -135,6 +135,22 @@ impl Shared {
         (links, absent): (&Result<Vec<Link>, String>, &Absent),
     ) -> Vec<String> {
         let absent = absent.get(&key.0).map_or(&[][..], Vec::as_slice);
+        let mut problems = self.problems_of_kind(key, resource, (links, absent));
+        // What they look for may lie on a mount that is absent.
+        if absent.is_empty() {
+            let probed = lock(&self.verdicts.probed);
+            let of_this = (key.clone(), 0)..=(key.clone(), usize::MAX);
+            problems.extend(probed.range(of_this).map(|(_, problem)| problem.clone()));
+        }
+        problems
+    }
+
+    fn problems_of_kind(
+        &self,
+        key: &Key,
+        resource: &Resource,
+        (links, absent): (&Result<Vec<Link>, String>, &[PathBuf]),
+    ) -> Vec<String> {
         match &resource.kind {
             ResourceKind::Address(address) => {
                 let nic = nic_problem(links, nics(address, self.settings.me));
@@ -154,7 +170,7 @@ impl Shared {
             }
             ResourceKind::Mirror(_) => self.mirror_problems(key),
             ResourceKind::Mount(mount) => self.mount_problems(key, mount),
-            ResourceKind::Ocf(ocf) => self.ocf_problems(key, ocf, !absent.is_empty()),
+            ResourceKind::Ocf(ocf) => self.ocf_problems(ocf),
         }
     }
 

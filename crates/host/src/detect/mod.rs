@@ -4,8 +4,10 @@
 //! byte, or stands still on SIGSTOP is never reported as running.
 
 mod listen;
+mod node;
 mod process;
 mod script;
+mod sql;
 mod tcp;
 mod url;
 
@@ -14,8 +16,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 pub use listen::{ListenCheck, Owner, Protocol};
+pub use node::{DiskCheck, load, memory};
 pub use process::{ProcessCheck, Target};
 pub use script::ScriptCheck;
+pub use sql::{Engine, SqlCheck};
 pub use tcp::{Question, TcpCheck};
 pub use url::{UrlCheck, Verify};
 

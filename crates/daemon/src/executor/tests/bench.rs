@@ -171,6 +171,32 @@ impl Bench {
         })
     }
 
+    /// Waits until it is found running.
+    pub(super) fn next_running(&mut self, of: &str) {
+        self.next(|event| match fact(event, of)? {
+            ResourceFact::Detected { running, .. } => running.then_some(()),
+            _ => None,
+        });
+    }
+
+    /// Waits for a verdict that names a problem, looking at earlier ones too.
+    pub(super) fn find_problem(&mut self, of: &str) -> String {
+        self.find(|event| match fact(event, of)? {
+            ResourceFact::Verdict { problems } => problems.first().cloned(),
+            _ => None,
+        })
+    }
+
+    /// Processes in the cgroup of the resource's first detector.
+    pub(super) fn monitors(&self, resource: &str) -> Vec<i32> {
+        let path = self
+            .cgroup_root
+            .join("checks")
+            .join(format!("shop.{resource}.0"));
+        let cgroup = Cgroup::open(&path);
+        cgroup.map_or(Vec::new(), |cgroup| cgroup.procs().unwrap_or_default())
+    }
+
     /// Waits for the verdict that nothing is in the way.
     pub(super) fn next_fit(&mut self, of: &str) {
         self.next(|event| match fact(event, of)? {

@@ -189,3 +189,135 @@ fn a_changed_detector_replaces_the_old_one() {
         _ => None,
     });
 }
+
+/// A service with one detector that tells of the node, not of the service.
+fn conditioned(check: Check) -> Bench {
+    Bench::new(&[("app", watched("sleep 1000", &[check]))])
+}
+
+fn disk(path: &str, free: u64) -> Check {
+    Check::Disk {
+        path: path.into(),
+        free,
+        write: true,
+    }
+}
+
+#[test]
+fn a_condition_counts_where_the_resource_was_started_and_is_a_verdict_elsewhere() {
+    let unroutable = Ipv4Addr::new(240, 0, 0, 1).into();
+    let cases = [
+        (disk("/tmp", u64::MAX), "MiB free, at least"),
+        (
+            disk("/no/such/directory", 0),
+            "cannot look at /no/such/directory",
+        ),
+        (
+            Check::Memory {
+                available: u64::MAX,
+            },
+            "of memory are available",
+        ),
+        (
+            Check::Ping {
+                address: unroutable,
+            },
+            "answered none of 3",
+        ),
+    ];
+    for (check, reason) in cases {
+        let mut bench = conditioned(check.clone());
+        let (running, detail) = bench.next_detected("app");
+        assert!(
+            !running && detail.contains("was not started on this node"),
+            "{detail}"
+        );
+        let problem = bench.find_problem("app");
+        assert!(problem.contains(reason), "{check:?}: {problem}");
+        assert_eq!(bench.act("app", Work::Start), Ok(()));
+        let (running, detail) = bench.next_detected("app");
+        assert!(!running && detail.contains(reason), "{check:?}: {detail}");
+    }
+    for check in [
+        disk("/tmp", 1),
+        Check::Memory { available: 1 },
+        Check::Load {
+            most_hundredths: u32::MAX,
+        },
+        Check::Ping {
+            address: Ipv4Addr::LOCALHOST.into(),
+        },
+    ] {
+        let mut bench = conditioned(check.clone());
+        assert_eq!(bench.act("app", Work::Start), Ok(()));
+        bench.next_running("app");
+        assert_eq!(bench.act("app", Work::Stop), Ok(()));
+        assert!(!bench.next_detected("app").0, "{check:?}");
+    }
+}
+
+#[test]
+fn beside_a_detector_of_the_resource_a_condition_says_nothing_where_it_was_not_started() {
+    let found = Check::Script {
+        command: shell("true"),
+        environment: Environment::default(),
+    };
+    let app = watched("sleep 1000", &[found, disk("/tmp", u64::MAX)]);
+    let mut bench = Bench::new(&[("app", app)]);
+    let (running, detail) = bench.next_detected("app");
+    assert!(running, "it runs although nobody has started it: {detail}");
+}
+
+#[test]
+fn a_monitor_program_lives_with_its_resource_and_its_end_is_a_failure() {
+    let mut bench = Bench::new(&[]);
+    let flag = bench.path("flag");
+    let monitor = format!(
+        "echo up; while [ ! -e {} ]; do sleep 0.02; done; echo lost it; exit 3",
+        flag.display()
+    );
+    let check = Check::Monitor {
+        command: shell(&monitor),
+        environment: Environment::default(),
+    };
+    let group = bench.cluster.groups.get_mut(&"shop".into()).unwrap();
+    group
+        .resources
+        .insert("app".into(), watched("sleep 1000", &[check]));
+    bench.configure();
+    assert!(!bench.next_detected("app").0);
+    assert_eq!(bench.act("app", Work::Start), Ok(()));
+    bench.next_running("app");
+    assert!(!bench.monitors("app").is_empty());
+    std::fs::write(&flag, "").unwrap();
+    let (running, detail) = bench.next_detected("app");
+    assert!(!running, "{detail}");
+    assert!(
+        detail.contains("has ended: exit code 3; last line: lost it"),
+        "{detail}"
+    );
+    std::fs::remove_file(&flag).unwrap();
+    bench.next_running("app");
+    assert_eq!(bench.act("app", Work::Stop), Ok(()));
+    super::bench::wait(|| bench.monitors("app").is_empty().then_some(()));
+}
+
+#[test]
+fn a_monitor_program_that_is_configured_no_more_is_ended() {
+    let check = Check::Monitor {
+        command: shell("sleep 1000"),
+        environment: Environment::default(),
+    };
+    let mut bench = conditioned(check);
+    assert_eq!(bench.act("app", Work::Start), Ok(()));
+    bench.next_running("app");
+    let group = bench.cluster.groups.get_mut(&"shop".into()).unwrap();
+    group
+        .resources
+        .get_mut(&"app".into())
+        .unwrap()
+        .detectors
+        .clear();
+    bench.configure();
+    super::bench::wait(|| bench.monitors("app").is_empty().then_some(()));
+}

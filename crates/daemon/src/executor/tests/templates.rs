@@ -5,6 +5,7 @@ use super::bench::{Bench, wait};
 use crate::loop_disk::{Disk, in_namespace, sh};
 use hotpair_config::{built_in_templates, check, render};
 use hotpair_core::group::Work;
+use hotpair_host::detect::{Detected, Engine, SqlCheck};
 use rustix::thread::UnshareFlags;
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -125,6 +126,63 @@ impl Database {
     }
 }
 
+/// A query by the role `app` of the tests.
+fn question(engine: Engine, query: &str, password: &Path) -> SqlCheck {
+    SqlCheck {
+        engine,
+        host: None,
+        port: None,
+        database: None,
+        login: Some("app".into()),
+        password_file: Some(password.display().to_string()),
+        query: query.into(),
+        answer: None,
+        user: None,
+        cgroup: None,
+        timeout: super::bench::SOON,
+    }
+}
+
+/// The detector finds this answer and no other, and tells what is wrong where it cannot ask.
+fn answers(check: &SqlCheck, answer: &str) {
+    let with = |answer: &str| SqlCheck {
+        answer: Some(answer.into()),
+        ..check.clone()
+    };
+    assert_eq!(with(answer).check(), Detected::Running);
+    let reason = |check: SqlCheck| match check.check() {
+        Detected::Running => panic!("{check:?} is content"),
+        Detected::NotRunning(reason) | Detected::Failed(reason) => reason,
+    };
+    let other = reason(with("4711"));
+    assert!(other.contains("expected \"4711\""), "{other}");
+    let nothing = reason(SqlCheck {
+        query: "select * from no_such_table".into(),
+        ..check.clone()
+    });
+    assert!(nothing.contains("no_such_table"), "{nothing}");
+    let nobody = reason(SqlCheck {
+        login: Some("nobody-at-all".into()),
+        ..check.clone()
+    });
+    assert!(nobody.contains("nobody-at-all"), "{nobody}");
+    let closed = reason(SqlCheck {
+        port: Some(9),
+        host: Some("10.9.0.50".into()),
+        ..check.clone()
+    });
+    assert!(closed.contains("10.9.0.50"), "{closed}");
+    let hung = reason(SqlCheck {
+        timeout: std::time::Duration::from_millis(500),
+        query: match check.engine {
+            Engine::PostgreSql => "select pg_sleep(1000)".into(),
+            Engine::MySql => "select sleep(1000)".into(),
+        },
+        ..check.clone()
+    });
+    assert!(hung.contains("no answer after 500 ms"), "{hung}");
+}
+
 fn installed(program: &str) -> bool {
     let there = Path::new(program).exists();
     if !there {
@@ -172,6 +230,22 @@ fn postgresql_is_made_asked_killed_and_recovers() {
             "PGPASSWORD=secret {client} -h 10.9.0.50 -U app -d postgres -Atqc 'select sum(n) from t'"
         );
         assert_eq!(sh(&remote), "3", "a client over the address");
+        let password = database.bench.path("password");
+        std::fs::write(&password, "secret\n").unwrap();
+        let asked = SqlCheck {
+            host: Some("10.9.0.50".into()),
+            database: Some("postgres".into()),
+            ..question(Engine::PostgreSql, "select sum(n) from t", &password)
+        };
+        answers(&asked, "3");
+        let local = SqlCheck {
+            host: Some("/run/postgresql".into()),
+            login: None,
+            password_file: None,
+            user: Some("postgres".into()),
+            ..asked
+        };
+        answers(&local, "3");
 
         // A client that stays connected does not hold the stop up.
         let mut session = Command::new("runuser")
@@ -297,6 +371,19 @@ fn mariadb_is_made_asked_killed_and_recovers() {
         let remote =
             "mariadb --no-defaults -h 10.9.0.50 -u app -psecret -N -e 'select sum(n) from d.t'";
         assert_eq!(sh(remote), "3", "a client over the address");
+        let password = database.bench.path("password");
+        std::fs::write(&password, "secret\n").unwrap();
+        let asked = SqlCheck {
+            host: Some("10.9.0.50".into()),
+            database: Some("d".into()),
+            ..question(Engine::MySql, "select sum(n) from t", &password)
+        };
+        answers(&asked, "3");
+        let local = SqlCheck {
+            host: Some("/run/mysqld/shop.sock".into()),
+            ..asked
+        };
+        answers(&local, "3");
         database.stop();
         assert!(
             database.log().contains("Shutdown complete"),
