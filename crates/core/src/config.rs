@@ -307,10 +307,11 @@ pub enum OnSplitBrain {
 /// How the kernel gets at the volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Export {
-    /// The best the kernel has of those that are built: FUSE with a loop device.
+    /// FUSE with a loop device; nbd where the kernel has no FUSE.
     #[default]
     Auto,
     Fuse,
+    Nbd,
 }
 
 /// A mounted filesystem.

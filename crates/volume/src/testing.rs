@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// The socket and the name of the volume, for the program that serves it.
 pub const SOCKET: &str = "HOTPAIR_TEST_VOLUME_SOCKET";
 pub const NAME: &str = "HOTPAIR_TEST_VOLUME_NAME";
+/// `nbd`: which export is used, if it is not that of the kernel's own choice.
+pub const EXPORT: &str = "HOTPAIR_TEST_EXPORT";
 /// For every answer.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -223,11 +225,11 @@ impl Mirror {
 }
 
 impl Drop for Mirror {
-    /// Kills the process and lets go of the loop device that is left over.
+    /// Kills the process and lets go of the device that is left over.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Ok(mut job) = crate::export::fuse::Session::release_left_over(&self.name, true) {
+        if let Ok(mut job) = crate::export::release_left_over(&self.name, true) {
             let begin = Instant::now();
             while job.outcome().is_none() && begin.elapsed() < LIMIT {
                 std::thread::yield_now();
@@ -279,7 +281,10 @@ fn setup(directory: &Path, device: &Path, identity: &Identity) -> Setup {
             device: device.display().to_string(),
             metadata: None,
         },
-        export: Export::Auto,
+        export: match std::env::var(EXPORT).as_deref() {
+            Ok("nbd") => Export::Nbd,
+            _ => Export::Auto,
+        },
         on_disk_failure: OnDiskFailure::FailOver,
         resync_rate: None,
         gate: directory.join("gate"),

@@ -49,7 +49,11 @@ pub(crate) const ON_SPLIT_BRAIN: [(&str, OnSplitBrain); 4] = [
     ("older", OnSplitBrain::Older),
     ("with-changes", OnSplitBrain::WithChanges),
 ];
-pub(crate) const EXPORT: [(&str, Export); 2] = [("auto", Export::Auto), ("fuse", Export::Fuse)];
+pub(crate) const EXPORT: [(&str, Export); 3] = [
+    ("auto", Export::Auto),
+    ("fuse", Export::Fuse),
+    ("nbd", Export::Nbd),
+];
 pub(crate) const CHECK: [(&str, FilesystemCheck); 3] = [
     ("safe", FilesystemCheck::Safe),
     ("never", FilesystemCheck::Never),

@@ -12,7 +12,7 @@
 use super::{Asked, Decide, Driver, Ending, Held, REQUESTS, disk::Disk, watched};
 use crate::engine::{BufferId, Event, IoError, IoId, TRANSFER_LIMIT, Ticket};
 use crate::export::job::{Job, Outcome};
-use crate::export::{Export, Request, Shape, Taken, What, fuse, loop_device};
+use crate::export::{self, Export, Request, Shape, Taken, What};
 use crate::memory::Buffer;
 use crate::protocol::Setup;
 use crate::ring::Ring;
@@ -112,7 +112,7 @@ impl Device {
     }
 
     pub(super) fn kind(&self) -> Option<&'static str> {
-        self.export.as_ref().map(|_| "fuse")
+        self.export.as_ref().map(|export| export.kind())
     }
 
     pub(super) fn link_path(&self) -> Option<String> {
@@ -175,7 +175,7 @@ impl Device {
 impl<E: Decide> Driver<E> {
     /// Clears away what an earlier process of this volume left behind.
     pub(super) fn sweep(&mut self, all: bool) -> io::Result<()> {
-        let job = fuse::Session::release_left_over(&self.device.name, all)?;
+        let job = export::release_left_over(&self.device.name, all)?;
         self.device.begin(&mut self.ring, job, Purpose::LeftOver)
     }
 
@@ -272,11 +272,12 @@ impl<E: Decide> Driver<E> {
             zeroing: self.disk.as_ref().is_some_and(Disk::zeroing),
             read_only: false,
         };
-        let mut export = fuse::Session::new(&self.device.name, shape)?;
+        let wanted = self.setup.as_ref().map(|setup| setup.export);
+        let mut export = export::make(wanted.unwrap_or_default(), &self.device.name, shape)?;
         let fd = export.descriptor().as_raw_fd();
         self.ring.watch(watched::EXPORT, fd, libc::POLLIN)?;
         let job = export.attach()?;
-        self.device.export = Some(Box::new(export));
+        self.device.export = Some(export);
         self.device.begin(&mut self.ring, job, Purpose::Attach)
     }
 
@@ -315,7 +316,7 @@ impl<E: Decide> Driver<E> {
                 self.status.wind();
             }
             (Purpose::Attach, State::Attaching { ticket }, Outcome::Failed { step, errno }) => {
-                self.not_opened(ticket, loop_device::describe(step, errno))?;
+                self.not_opened(ticket, export::describe(step, errno))?;
             }
             (Purpose::Detach, State::Detaching { asked, .. }, Outcome::Done(_)) => {
                 self.forget_requests();
@@ -324,19 +325,21 @@ impl<E: Decide> Driver<E> {
             }
             (Purpose::Detach, State::Detaching { device, asked }, failed) => {
                 self.device.state = State::Open { device };
+                // It may have been taken away all the same.
+                self.device.asked = true;
                 let Outcome::Failed { step, errno } = failed else {
                     return Ok(());
                 };
-                self.not_closed(asked, loop_device::describe(step, errno));
+                self.not_closed(asked, export::describe(step, errno));
             }
             (Purpose::LeftOver, _, Outcome::Done(count)) if count > 0 => {
                 let text = format!(
-                    "{count} loop devices of an earlier process are let go of; what still uses them gets errors"
+                    "{count} devices of an earlier process are let go of; what still uses them gets errors"
                 );
                 self.control.note(false, text);
             }
             (Purpose::Resize, _, Outcome::Failed { step, errno }) => {
-                let text = loop_device::describe(step, errno);
+                let text = export::describe(step, errno);
                 self.control
                     .note(true, format!("the device does not grow: {text}"));
             }
@@ -481,7 +484,11 @@ impl<E: Decide> Driver<E> {
                 // Ends give memory back, and each of them brings another turn.
                 Taken::Full => return Ok(self.ring.under_way() == 0 && self.requests.is_empty()),
                 Taken::Ended => {
-                    self.export_lost()?;
+                    self.device.asked = false;
+                    // What takes it away says so when it has ended.
+                    if !matches!(self.device.state, State::Detaching { .. }) {
+                        self.export_lost()?;
+                    }
                     return Ok(false);
                 }
             }

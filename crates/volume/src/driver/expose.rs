@@ -6,7 +6,7 @@ use super::snapshot::CHUNK;
 use super::{Decide, Driver, watched};
 use crate::engine::{IoError, Token};
 use crate::export::job::{Job, Outcome};
-use crate::export::{Export, Request, Shape, Taken, What, fuse, loop_device};
+use crate::export::{self, Export, Request, Shape, Taken, What};
 use crate::memory::Buffer;
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ const SCRATCH: usize = 64 << 20;
 pub(super) struct Exposed {
     snapshot: Option<String>,
     at: PathBuf,
-    export: fuse::Session,
+    export: Box<dyn Export>,
     /// Name in the ring; that of its job is the next one.
     who: u64,
     device: Option<u64>,
@@ -155,10 +155,12 @@ impl<E: Decide> Driver<E> {
             read_only: !scratch,
         };
         let name = format!("{}@{}", self.device.name(), at.display());
+        let wanted = self.setup.as_ref().map(|setup| setup.export);
+        let wanted = wanted.unwrap_or_default();
         self.next_exposed += 2;
         let who = watched::EXPOSED + self.next_exposed;
         let begin = |ring: &mut crate::ring::Ring| -> io::Result<Exposed> {
-            let mut export = fuse::Session::new(&name, shape)?;
+            let mut export = export::make(wanted, &name, shape)?;
             ring.watch(who, export.descriptor().as_raw_fd(), libc::POLLIN)?;
             let job = export.attach()?;
             ring.watch(who + 1, job.descriptor().as_raw_fd(), libc::POLLIN)?;
@@ -258,7 +260,7 @@ impl<E: Decide> Driver<E> {
                     self.ring.forget(one.who)?;
                     self.exposed.remove(place);
                 }
-                Err(loop_device::describe(step, errno))
+                Err(export::describe(step, errno))
             }
         };
         self.control.done(ticket, result);

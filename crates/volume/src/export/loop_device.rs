@@ -3,6 +3,7 @@
 //! The steps are for children ([`super::job`]): system calls alone, no memory.
 
 use super::job::{Outcome, last_errno};
+use super::raw::{Path, close, failed, open, pause};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
@@ -61,7 +62,7 @@ const GONE: u32 = 7;
 
 /// What failed, in words, and what to do.
 #[must_use]
-pub fn describe(step: u32, errno: i32) -> String {
+pub(super) fn describe(step: u32, errno: i32) -> String {
     let what = match step {
         OPEN => "the file under the device cannot be opened",
         FREE => "there is no free loop device (is the module `loop` there?)",
@@ -182,7 +183,7 @@ pub(super) fn release(number: u32, mark: &Mark) -> Outcome {
 /// Lets go of every device among `numbers` that bears the mark, or one that begins like this, in use or
 /// not: whoever uses it keeps getting errors, and it is free when the last one closes it. How many there
 /// were.
-pub(super) fn release_left_over(numbers: &[u32], mark: &Mark, like: Option<&Mark>) -> Outcome {
+pub(super) fn release_left_over(numbers: &[u32], mark: &Mark, like: Option<&Mark>) -> u64 {
     let mut count = 0;
     for &number in numbers {
         let Ok(device) = open_device(number, libc::O_RDONLY) else {
@@ -195,7 +196,7 @@ pub(super) fn release_left_over(numbers: &[u32], mark: &Mark, like: Option<&Mark
         }
         close(device);
     }
-    Outcome::Done(count)
+    count
 }
 
 /// Tells the device that its file, which the path `file` leads to, has another size.
@@ -270,52 +271,7 @@ fn mark_of(device: RawFd) -> Option<Mark> {
 }
 
 fn open_device(number: u32, flags: i32) -> Result<RawFd, ()> {
-    // "/dev/loop", ten digits at most, zero.
-    let mut path = [0u8; 24];
-    path[..9].copy_from_slice(b"/dev/loop");
-    let (mut digits, mut count, mut rest) = ([0u8; 10], 0, number);
-    loop {
-        digits[count] = b'0' + (rest % 10) as u8;
-        count += 1;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    for place in 0..count {
-        path[9 + place] = digits[count - 1 - place];
-    }
-    let Ok(path) = CStr::from_bytes_until_nul(&path) else {
-        return Err(());
-    };
-    open(path, flags)
-}
-
-fn open(path: &CStr, flags: i32) -> Result<RawFd, ()> {
-    // SAFETY: a path that ends with zero and lives for the call.
-    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) };
-    if fd < 0 { Err(()) } else { Ok(fd) }
-}
-
-fn close(fd: RawFd) {
-    // SAFETY: opened here, and not used after.
-    unsafe { libc::close(fd) };
-}
-
-fn pause() {
-    let time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 10_000_000,
-    };
-    // SAFETY: a time that lives for the call; what is left of it is not asked for.
-    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
-}
-
-fn failed(step: u32) -> Outcome {
-    Outcome::Failed {
-        step,
-        errno: last_errno(),
-    }
+    Path::new("/dev/loop").number(number).open(flags)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Real block devices: FUSE and loop, in a process of its own, with a stand-in for the engine.
+//! Real block devices: FUSE and loop, or nbd in a guest, in a process of its own, with a stand-in for the engine.
 //! As root, with /dev/fuse and loop devices.
 
 mod bed;
+mod guest;
 mod pair;
 mod proxy;
 mod snapshot;

@@ -8,7 +8,7 @@ use hotpair_core::mirror::Generation;
 use hotpair_volume::protocol::{FromMirror, ToMirror};
 use hotpair_volume::testing::Pair;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -304,4 +304,49 @@ impl Drop for Tmpfs {
             .arg(&self.0)
             .status();
     }
+}
+
+fn length_of(device: &Path) -> u64 {
+    File::open(device)
+        .and_then(|mut device| device.seek(SeekFrom::End(0)))
+        .unwrap()
+}
+
+#[test]
+fn a_device_grows_and_has_every_synced_file_after_its_side_was_killed() {
+    let (mut pair, directory) = bed::pair("files", 16 * MIB);
+    let path = pair.make().unwrap();
+    pair.wait_in_sync().unwrap();
+    run("mkfs.ext4", &["-q", "-F"], &path);
+    let place = directory.path().join("mnt");
+    std::fs::create_dir(&place).unwrap();
+    let mount = Mounted::at(&path, &place);
+    for number in 0..20u8 {
+        let mut file = File::create(place.join(number.to_string())).unwrap();
+        file.write_all(&vec![number; 100_000]).unwrap();
+        file.sync_all().unwrap();
+    }
+    pair.size = 24 * MIB;
+    pair.changed();
+    let grown = |_: &Pair| length_of(&path) == 24 * MIB;
+    pair.turn_until(grown).unwrap();
+    std::fs::write(place.join("late"), vec![1; 1 << 20]).unwrap();
+    pair.nodes[0].kill().unwrap();
+    let late = File::open(place.join("late")).unwrap();
+    assert!(late.sync_all().is_err(), "nobody serves it");
+    drop((late, mount));
+    // The next holder goes on alone: what was under way may differ.
+    let epoch = Epoch(pair.epoch.0 + 1);
+    let generation = Generation::begun(pair.version, MemberId(2), pair.data.id);
+    pair.data.go_alone(MemberId(2), epoch, generation);
+    pair.hold(1).unwrap();
+    let other = pair.open(1).unwrap();
+    let mount = Mounted::at(&other, &place);
+    for number in 0..20u8 {
+        let bytes = std::fs::read(place.join(number.to_string())).unwrap();
+        assert!(bytes == vec![number; 100_000]);
+    }
+    drop(mount);
+    run("e2fsck", &["-f", "-n"], &other);
+    pair.nodes[1].close().unwrap();
 }

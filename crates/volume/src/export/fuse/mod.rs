@@ -12,13 +12,13 @@
 //!
 //! When this process ends, however it does, the kernel closes `/dev/fuse` and every request that
 //! waits fails with an I/O error. The loop device is left over then, failing everything; it is let
-//! go of at the next start by its mark, see [`Session::release_left_over`].
+//! go of at the next start by its mark, see [`super::release_left_over`].
 
 pub mod protocol;
 
 use super::job::Job;
-use super::{Export, Request, Shape, Taken, What, errno, loop_device};
-use crate::engine::{IoError, Transfer};
+use super::{Export, NOWHERE, Request, Shape, Taken, What, errno, loop_device, within};
+use crate::engine::IoError;
 use crate::memory::{Buffer, Pool};
 use protocol::{ARGUMENTS, Call, HEADER, Operation};
 use rustix::fs::{Mode, OFlags};
@@ -83,27 +83,12 @@ impl Session {
         })
     }
 
-    /// Begins to let go of loop devices that an earlier process of this volume left behind; `all`: those
-    /// whose names have an `@` after this one, too.
-    ///
-    /// # Errors
-    /// No child can be started.
-    pub fn release_left_over(name: &str, all: bool) -> io::Result<Job> {
-        let mark = loop_device::mark(name);
-        // A longer one is cut, and has no such end.
-        let like = (all && name.len() < 37).then(|| loop_device::mark(&format!("{name}@")));
-        let numbers = loop_device::bound();
-        Job::start(&[], |_| {
-            loop_device::release_left_over(&numbers, &mark, like.as_ref())
-        })
-    }
-
     fn handle(&mut self, call: Call, landing: Buffer, length: usize, pool: &mut Pool) -> Taken {
         let unique = call.unique;
         let (at, what) = match call.operation {
             Operation::Read { offset, size } => {
                 let into = pool.keep(landing, size.min(LARGEST) as usize);
-                let at = self.within(offset, size.into());
+                let at = within(&self.shape, offset, size.into());
                 (at.filter(|_| size <= LARGEST), What::Read { into })
             }
             Operation::Write { offset, size } => {
@@ -111,7 +96,7 @@ impl Session {
                 let from = pool.keep(landing, come.min(LARGEST as usize));
                 let whole = from.len() == size as usize;
                 self.writes.insert(unique, size);
-                let at = self.within(offset, size.into()).filter(|_| whole);
+                let at = within(&self.shape, offset, size.into()).filter(|_| whole);
                 (at, What::Write { from, fua: false })
             }
             Operation::Sync => (Some(NOWHERE), What::Flush),
@@ -125,7 +110,10 @@ impl Session {
                     return Taken::Handled;
                 }
                 // Loop has one call for "not needed" and for "zeros, as holes": it must be zeros.
-                (self.within(offset, length), What::Discard { zero: true })
+                (
+                    within(&self.shape, offset, length),
+                    What::Discard { zero: true },
+                )
             }
             other => {
                 self.answer_at_once(unique, other);
@@ -143,15 +131,6 @@ impl Session {
                 Taken::Handled
             }
         }
-    }
-
-    /// The transfer, if it lies within the volume and is made of whole blocks.
-    fn within(&self, offset: u64, length: u64) -> Option<Transfer> {
-        let block = u64::from(self.shape.block);
-        let end = offset.checked_add(length)?;
-        let whole = offset.is_multiple_of(block) && length.is_multiple_of(block);
-        let length = u32::try_from(length).ok()?;
-        (whole && end <= self.shape.size && length > 0).then_some(Transfer { offset, length })
     }
 
     fn answer_at_once(&mut self, unique: u64, operation: Operation) {
@@ -190,13 +169,11 @@ impl Session {
     }
 }
 
-/// Of a flush.
-const NOWHERE: Transfer = Transfer {
-    offset: 0,
-    length: 0,
-};
-
 impl Export for Session {
+    fn kind(&self) -> &'static str {
+        "fuse"
+    }
+
     fn descriptor(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
     }
