@@ -56,6 +56,10 @@ fn of_group(out: &mut Wanted, group: &Group, member: Option<MemberId>) {
             if let Check::Script {
                 command: argv,
                 environment,
+            }
+            | Check::Monitor {
+                command: argv,
+                environment,
             } = &detector.check
             {
                 command(out, argv, environment);

@@ -296,7 +296,7 @@ impl Here<'_> {
         let (port, udp) = match check {
             Check::Tcp { port, .. } => (*port, false),
             Check::Udp { port, .. } => (*port, true),
-            Check::Url { .. } | Check::Process { .. } | Check::Script { .. } => return,
+            _ => return,
         };
         let fixed = |address| {
             self.host
