@@ -26,6 +26,8 @@ mod role;
 mod slab;
 mod standby;
 mod status;
+#[cfg(test)]
+mod tests;
 mod unflushed;
 
 pub use event::{
