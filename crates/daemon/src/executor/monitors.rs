@@ -2,7 +2,7 @@
 //! is a failure, which the detector's next turn tells.
 
 use super::Shared;
-use super::check::Watch;
+use super::check::{Watch, detectors};
 use super::home::{Home, program};
 use super::service::last_line;
 use super::slot::{Key, lock};
@@ -101,17 +101,15 @@ impl Monitors {
         }
     }
 
-    /// The resource is being stopped.
+    /// The resource is being stopped; also what an earlier run of the daemon left of its programs ends.
     pub(super) fn end_all_of(&self, shared: &Shared, key: &Key) {
-        let of_this = (key.clone(), 0)..=(key.clone(), usize::MAX);
-        let running = lock(&self.running);
-        let places: Vec<Place> = running
-            .range(of_this)
-            .map(|(place, _)| place.clone())
-            .collect();
-        drop(running);
-        for place in places {
-            self.end(shared, &place);
+        let resource = shared.resource(key);
+        for (index, watch) in resource.iter().flat_map(detectors).enumerate() {
+            if watch.monitor().is_some() {
+                let place = (key.clone(), index);
+                lock(&self.running).remove(&place);
+                clear(shared, &place);
+            }
         }
     }
 

@@ -55,13 +55,10 @@ impl SqlCheck {
         let run = run(&program, self.timeout, OUTPUT_LIMIT);
         let text = run.text();
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-        // The first line of a client that fails says why, with the connection it tried.
-        let said: String = lines()
-            .next()
-            .unwrap_or("it said nothing")
-            .chars()
-            .take(300)
-            .collect();
+        // MySQL's client repeats the query before it says why it failed.
+        let said = lines().find(|line| line.starts_with("ERROR"));
+        let said = said.or_else(|| lines().next()).unwrap_or("it said nothing");
+        let said: String = said.chars().take(300).collect();
         match run.outcome {
             Outcome::Exit(0) => match &self.answer {
                 Some(wanted) if !lines().any(|line| line == wanted.trim()) => {

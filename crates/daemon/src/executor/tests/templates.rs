@@ -175,7 +175,7 @@ fn answers(check: &SqlCheck, answer: &str) {
     let hung = reason(SqlCheck {
         timeout: std::time::Duration::from_millis(500),
         query: match check.engine {
-            Engine::PostgreSql => "select pg_sleep(1000)".into(),
+            Engine::PostgreSql => "select 1 from pg_sleep(1000)".into(),
             Engine::MySql => "select sleep(1000)".into(),
         },
         ..check.clone()
