@@ -350,6 +350,104 @@ fn split_brain_is_found_and_ends_by_the_operators_choice() {
     assert_eq!(read(&cluster, "node2", "b"), "only on node2");
 }
 
+/// Writes a block of the device itself, on stable storage when this returns.
+fn write_block(cluster: &Cluster, host: &str, text: &str) {
+    let script = format!(
+        "printf %s '{text}' | dd of=/run/hotpair/devices/db/data bs=4096 conv=sync,fsync,notrunc oflag=direct status=none"
+    );
+    cluster.shell(host, &script);
+}
+
+fn read_block(cluster: &Cluster, host: &str) -> String {
+    let script =
+        "dd if=/run/hotpair/devices/db/data bs=4096 count=1 iflag=direct status=none | tr -d '\\0'";
+    cluster.shell(host, script)
+}
+
+/// `active` goes on alone and is lost; the other node takes the group over and writes, if it has something to
+/// write. Then both see each other again.
+fn split(cluster: &Cluster, active: &str, own: &str, other: &str, others: Option<&str>) {
+    // Else the write would wait for the other node's vote, and fail.
+    for host in [active, other] {
+        cluster.until(host, "the group pinned", |s| {
+            let reason = &s.cluster.guarantee_reason;
+            group(s, "db").pinned.is_some() && !reason.contains("being changed")
+        });
+    }
+    cluster.fault(active, Fault::CutLinks);
+    write_block(cluster, active, own);
+    cluster.fault(active, Fault::PowerCut);
+    cluster.insist(other, &["node", "down", active, "--yes-i-mean", active]);
+    cluster.runs(other, "db", other);
+    if let Some(text) = others {
+        write_block(cluster, other, text);
+    }
+    cluster.heal();
+}
+
+#[test]
+fn split_brain_ends_by_the_policy_that_was_chosen() {
+    const RAW: &str = "
+[group.db]
+nodes = [\"node1\", \"node2\"]
+
+[group.db.mirror.data]
+size = \"64MiB\"
+device = \"/var/lib/hotpair/data.img\"
+on_split_brain = \"younger\"
+";
+    let Some(cluster) =
+        Cluster::without_witness("mirror-policy").and_then(|cluster| with_db(cluster, RAW))
+    else {
+        return;
+    };
+    let policy = |host: &str, from: &str, to: &str| {
+        let line = |policy: &str| format!("on_split_brain = \"{policy}\"");
+        cluster.reconfigure(host, |all| all.replace(&line(from), &line(to)));
+    };
+    let snapshots = |node: &str| {
+        let listed = cluster.hotpair("node1", &["mirror", "snapshot", "list", "data"]);
+        listed.lines().filter(|line| line.contains(node)).count()
+    };
+    write_block(&cluster, "node1", "on both");
+
+    // The side that took over last is kept, while it serves.
+    split(&cluster, "node1", "old one", "node2", Some("young one"));
+    in_sync(&cluster);
+    assert_eq!(read_block(&cluster, "node2"), "young one");
+    assert_eq!((snapshots("node1"), snapshots("node2")), (1, 0));
+
+    // Both have changes: that policy does not choose, not even once nobody uses either copy.
+    policy("node2", "younger", "with-changes");
+    split(&cluster, "node2", "old two", "node1", Some("young two"));
+    until_copy(&cluster, "node1", "node2", "split-brain");
+    let shown = cluster.hotpair("node1", &["mirror", "show", "data"]);
+    assert!(shown.contains("kept once db is stopped, if"), "{shown}");
+    cluster.hotpair("node1", &["group", "stop", "db"]);
+    pass(1000);
+    until_copy(&cluster, "node1", "node2", "split-brain");
+    // The side that was active before is kept.
+    policy("node1", "with-changes", "older");
+    until_copy(&cluster, "node1", "node2", "up to date");
+    cluster.insist("node1", &["group", "start", "db"]);
+    cluster.runs("node1", "db", "node2");
+    in_sync(&cluster);
+    assert_eq!(read_block(&cluster, "node2"), "old two");
+    assert_eq!((snapshots("node1"), snapshots("node2")), (2, 0));
+
+    // Only the side that was lost has changes: the other one acknowledged no write.
+    policy("node2", "older", "with-changes");
+    split(&cluster, "node2", "old three", "node1", None);
+    until_copy(&cluster, "node1", "node2", "split-brain");
+    assert_eq!(read_block(&cluster, "node1"), "old two");
+    cluster.hotpair("node1", &["group", "stop", "db"]);
+    until_copy(&cluster, "node1", "node2", "up to date");
+    cluster.insist("node1", &["group", "start", "db"]);
+    cluster.runs("node1", "db", "node2");
+    in_sync(&cluster);
+    assert_eq!(read_block(&cluster, "node2"), "old three");
+}
+
 #[test]
 fn disk_that_holds_something_is_overwritten_on_the_operators_word_only() {
     let Some(cluster) = Cluster::up("mirror-held") else {
