@@ -4,6 +4,8 @@ use crate::cluster::{Cluster, group, pass, runs_on};
 use hotpair_api::MirrorView;
 use hotpair_api::mirror::CopyView;
 use hotpair_lab::{Fault, Target};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 pub const MIRROR: &str = r#"
 [group.db]
@@ -678,6 +680,113 @@ fn modes_change_while_services_run_and_keep_what_they_promise() {
     assert_eq!(read(&cluster, "node1", "a"), "memory");
     cluster.fault("node2", Fault::Boot);
     in_sync(&cluster);
+}
+
+/// Bytes of a block of [`Writer`].
+const BLOCK: u64 = 64 * 1024;
+
+/// Fills the device from the start, block by block, as fast as it goes; each acknowledged block is told to the
+/// outside, where a power cut does not reach it.
+struct Writer {
+    child: std::process::Child,
+    lines: std::thread::JoinHandle<usize>,
+}
+
+impl Writer {
+    fn start(cluster: &Cluster, host: &str, mark: &str) -> Self {
+        let script = format!(
+            "i=0; while [ $i -lt 1000 ]; do printf '{mark}%d\\n' $i | dd of=/run/hotpair/devices/db/data bs={BLOCK} \
+             seek=$i conv=sync,notrunc oflag=direct status=none || exit 1; echo $i; i=$((i+1)); done"
+        );
+        let argv = ["sh", "-c", &script].map(str::to_owned);
+        let mut command = cluster
+            .0
+            .command(host, &argv)
+            .expect("the host runs programs");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let out = child.stdout.take().expect("a pipe");
+        let lines = std::thread::spawn(move || {
+            let lines = BufReader::new(out).lines();
+            lines.map_while(Result::ok).count()
+        });
+        Self { child, lines }
+    }
+
+    /// Blocks that were acknowledged; the host has no power any more.
+    fn end(mut self) -> usize {
+        let _ = self.child.wait();
+        self.lines.join().expect("it reads")
+    }
+}
+
+/// Blocks that are on `host`; behind the first one that is missing there is none.
+fn blocks(cluster: &Cluster, host: &str, mark: &str) -> usize {
+    let script = format!(
+        "dd if=/run/hotpair/devices/db/data bs={BLOCK} iflag=direct status=none | tr -d '\\0'"
+    );
+    let found = cluster.shell(host, &script);
+    let wanted = |at: usize| format!("{mark}{at}");
+    let lines: Vec<&str> = found.lines().collect();
+    let count = (lines.iter().enumerate())
+        .take_while(|(at, line)| **line == wanted(*at))
+        .count();
+    let behind = lines[count..].iter().find(|line| line.starts_with(mark));
+    assert_eq!(behind, None, "block {count} is missing: {lines:?}");
+    count
+}
+
+#[test]
+fn asynchronous_copy_lags_within_its_bytes_and_no_more_is_lost() {
+    const RAW: &str = "
+[group.db]
+nodes = [\"node1\", \"node2\"]
+
+[group.db.mirror.data]
+size = \"64MiB\"
+device = \"/var/lib/hotpair/data.img\"
+links = [\"hb\"]
+mode = \"asynchronous\"
+lag_s = 20
+lag_bytes = \"1MiB\"
+";
+    let Some(cluster) = Cluster::up("mirror-lag").and_then(|cluster| with_db(cluster, RAW)) else {
+        return;
+    };
+    // Slow, but nothing is lost on it: who is silent for too long is taken to be gone.
+    let slow = "tc qdisc add dev eth1 root tbf rate 8mbit burst 64kb limit 32mb";
+    cluster.shell("node1", slow);
+    let writer = Writer::start(&cluster, "node1", "a");
+    let mut most = 0;
+    cluster.wait_for("the lag is shown", || {
+        // Seen from the other node, too.
+        let said = cluster.hotpair("node2", &["mirror", "list"]);
+        said.contains("the other copy lags by")
+    });
+    for _ in 0..10 {
+        let here = mirror(&cluster, "node1").and_then(|view| view.here);
+        most = most.max(here.expect("numbers").lag_bytes);
+        pass(100);
+    }
+    let shown = cluster.hotpair("node1", &["mirror", "show", "data"]);
+    assert!(shown.contains("at most 1 MiB or 20 s behind"), "{shown}");
+    assert!(shown.contains("the other copy lags by"), "{shown}");
+    cluster.fault("node1", Fault::PowerCut);
+    let acknowledged = writer.end();
+    cluster.runs("node2", "db", "node2");
+    let kept = blocks(&cluster, "node2", "a");
+    let bound = 1024 * 1024;
+    // Faster than the link, and held by the bound.
+    assert!(most > bound / 2 && most <= bound, "{most} bytes");
+    assert!(acknowledged < 1000, "the writer was not slowed");
+    assert!(
+        kept < acknowledged && (acknowledged - kept) as u64 * BLOCK <= bound,
+        "{kept} of {acknowledged} blocks are kept"
+    );
 }
 
 #[test]
