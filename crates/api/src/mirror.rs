@@ -10,6 +10,9 @@ pub struct MirrorView {
     pub size: u64,
     /// `synchronous`, `memory`, `asynchronous`.
     pub mode: String,
+    /// Asynchronous mode: how far the other copy may lag behind before writes wait for it.
+    #[serde(default)]
+    pub lag_limit: Option<LagLimit>,
     pub generation: String,
     /// The node that has it open.
     pub active_on: Option<String>,
@@ -21,6 +24,12 @@ pub struct MirrorView {
     /// Numbers of the mirror process of the answering node; `None`: it keeps no copy, or its process
     /// is not running.
     pub here: Option<HereView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LagLimit {
+    pub bytes: u64,
+    pub ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

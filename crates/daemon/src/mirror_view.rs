@@ -1,10 +1,12 @@
 //! Mirrors in the words of the API.
 
 use crate::mirrors::{Key, Mirrors};
-use hotpair_api::mirror::{CopyView, HereView, MirrorView, MirrorWork, ProgressView, SnapshotView};
-use hotpair_core::config::{Mirror, MirrorMode};
+use hotpair_api::mirror::{
+    CopyView, HereView, LagLimit, MirrorView, MirrorWork, ProgressView, SnapshotView,
+};
+use hotpair_core::config::{Mirror, MirrorMode, OnSplitBrain};
 use hotpair_core::document::Document;
-use hotpair_core::ids::MemberId;
+use hotpair_core::ids::{GroupId, MemberId};
 use hotpair_core::mirror::{Copy, Data, Disk, MirrorReport};
 use hotpair_core::node::Status;
 use hotpair_core::plan::Presence;
@@ -64,6 +66,7 @@ fn view(
         name: key.1.to_string(),
         size: mirror.size,
         mode: mode(mirror.mode).into(),
+        lag_limit: lag_limit(mirror.mode),
         generation: data.generation.to_string(),
         active_on: data
             .copies
@@ -88,6 +91,16 @@ fn mode(mode: MirrorMode) -> &'static str {
         MirrorMode::Synchronous => "synchronous",
         MirrorMode::Memory => "memory",
         MirrorMode::Asynchronous { .. } => "asynchronous",
+    }
+}
+
+fn lag_limit(mode: MirrorMode) -> Option<LagLimit> {
+    match mode {
+        MirrorMode::Asynchronous { lag, bytes } => Some(LagLimit {
+            bytes,
+            ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+        }),
+        MirrorMode::Synchronous | MirrorMode::Memory => None,
     }
 }
 
@@ -125,6 +138,7 @@ fn attention(
         let place = mirror.copies.get(&node);
         place.map_or("its disk", |place| place.device.as_str())
     };
+    let policy = mirror.on_split_brain;
     let mirror = format!("{}/{}", key.0, key.1);
     let named = (data.copies.iter()).map(|(&id, &copy)| (id, document.config.name_of(id), copy));
     named
@@ -146,13 +160,29 @@ fn attention(
             )),
             Copy::Diverged { .. } => Some(format!(
                 "split-brain: the copy on {node} and the other one have different writes; compare them with \
-                 `hotpair mirror split-brain show {mirror}`"
+                 `hotpair mirror split-brain show {mirror}`{}",
+                by_policy(policy, &node, &key.0)
             )),
             Copy::GivenUp { .. } => Some(format!(
                 "the copy on {node} was given up: it is snapshotted and resynchronised once both nodes see each other"
             )),
         })
         .collect()
+}
+
+/// What will be chosen without asking, of a copy that is in split-brain with the present one.
+fn by_policy(policy: OnSplitBrain, node: &str, group: &GroupId) -> String {
+    match policy {
+        // That one has chosen already, or cannot.
+        OnSplitBrain::ByHand | OnSplitBrain::Younger => String::new(),
+        OnSplitBrain::Older => {
+            format!("; by `on_split_brain` the copy on {node} is kept once {group} is stopped")
+        }
+        OnSplitBrain::WithChanges => format!(
+            "; by `on_split_brain` the copy on {node} is kept once {group} is stopped, if nothing was written to the \
+             other one"
+        ),
+    }
 }
 
 /// Of a copy that is to be made. `disk`: what may stand against it, unless the operator has spoken.

@@ -4,6 +4,8 @@ use crate::cluster::{Cluster, group, pass, runs_on};
 use hotpair_api::MirrorView;
 use hotpair_api::mirror::CopyView;
 use hotpair_lab::{Fault, Target};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 pub const MIRROR: &str = r#"
 [group.db]
@@ -350,6 +352,104 @@ fn split_brain_is_found_and_ends_by_the_operators_choice() {
     assert_eq!(read(&cluster, "node2", "b"), "only on node2");
 }
 
+/// Writes a block of the device itself, on stable storage when this returns.
+fn write_block(cluster: &Cluster, host: &str, text: &str) {
+    let script = format!(
+        "printf %s '{text}' | dd of=/run/hotpair/devices/db/data bs=4096 conv=sync,fsync,notrunc oflag=direct status=none"
+    );
+    cluster.shell(host, &script);
+}
+
+fn read_block(cluster: &Cluster, host: &str) -> String {
+    let script =
+        "dd if=/run/hotpair/devices/db/data bs=4096 count=1 iflag=direct status=none | tr -d '\\0'";
+    cluster.shell(host, script)
+}
+
+/// `active` goes on alone and is lost; the other node takes the group over and writes, if it has something to
+/// write. Then both see each other again.
+fn split(cluster: &Cluster, active: &str, own: &str, other: &str, others: Option<&str>) {
+    // Else the write would wait for the other node's vote, and fail.
+    for host in [active, other] {
+        cluster.until(host, "the group pinned", |s| {
+            let reason = &s.cluster.guarantee_reason;
+            group(s, "db").pinned.is_some() && !reason.contains("being changed")
+        });
+    }
+    cluster.fault(active, Fault::CutLinks);
+    write_block(cluster, active, own);
+    cluster.fault(active, Fault::PowerCut);
+    cluster.insist(other, &["node", "down", active, "--yes-i-mean", active]);
+    cluster.runs(other, "db", other);
+    if let Some(text) = others {
+        write_block(cluster, other, text);
+    }
+    cluster.heal();
+}
+
+#[test]
+fn split_brain_ends_by_the_policy_that_was_chosen() {
+    const RAW: &str = "
+[group.db]
+nodes = [\"node1\", \"node2\"]
+
+[group.db.mirror.data]
+size = \"64MiB\"
+device = \"/var/lib/hotpair/data.img\"
+on_split_brain = \"younger\"
+";
+    let Some(cluster) =
+        Cluster::without_witness("mirror-policy").and_then(|cluster| with_db(cluster, RAW))
+    else {
+        return;
+    };
+    let policy = |host: &str, from: &str, to: &str| {
+        let line = |policy: &str| format!("on_split_brain = \"{policy}\"");
+        cluster.reconfigure(host, |all| all.replace(&line(from), &line(to)));
+    };
+    let snapshots = |node: &str| {
+        let listed = cluster.hotpair("node1", &["mirror", "snapshot", "list", "data"]);
+        listed.lines().filter(|line| line.contains(node)).count()
+    };
+    write_block(&cluster, "node1", "on both");
+
+    // The side that took over last is kept, while it serves.
+    split(&cluster, "node1", "old one", "node2", Some("young one"));
+    in_sync(&cluster);
+    assert_eq!(read_block(&cluster, "node2"), "young one");
+    assert_eq!((snapshots("node1"), snapshots("node2")), (1, 0));
+
+    // Both have changes: that policy does not choose, not even once nobody uses either copy.
+    policy("node2", "younger", "with-changes");
+    split(&cluster, "node2", "old two", "node1", Some("young two"));
+    until_copy(&cluster, "node1", "node2", "split-brain");
+    let shown = cluster.hotpair("node1", &["mirror", "show", "data"]);
+    assert!(shown.contains("kept once db is stopped, if"), "{shown}");
+    cluster.hotpair("node1", &["group", "stop", "db"]);
+    pass(1000);
+    until_copy(&cluster, "node1", "node2", "split-brain");
+    // The side that was active before is kept.
+    policy("node1", "with-changes", "older");
+    until_copy(&cluster, "node1", "node2", "up to date");
+    cluster.insist("node1", &["group", "start", "db"]);
+    cluster.runs("node1", "db", "node2");
+    in_sync(&cluster);
+    assert_eq!(read_block(&cluster, "node2"), "old two");
+    assert_eq!((snapshots("node1"), snapshots("node2")), (2, 0));
+
+    // Only the side that was lost has changes: the other one acknowledged no write.
+    policy("node2", "older", "with-changes");
+    split(&cluster, "node2", "old three", "node1", None);
+    until_copy(&cluster, "node1", "node2", "split-brain");
+    assert_eq!(read_block(&cluster, "node1"), "old two");
+    cluster.hotpair("node1", &["group", "stop", "db"]);
+    until_copy(&cluster, "node1", "node2", "up to date");
+    cluster.insist("node1", &["group", "start", "db"]);
+    cluster.runs("node1", "db", "node2");
+    in_sync(&cluster);
+    assert_eq!(read_block(&cluster, "node2"), "old three");
+}
+
 #[test]
 fn disk_that_holds_something_is_overwritten_on_the_operators_word_only() {
     let Some(cluster) = Cluster::up("mirror-held") else {
@@ -580,6 +680,113 @@ fn modes_change_while_services_run_and_keep_what_they_promise() {
     assert_eq!(read(&cluster, "node1", "a"), "memory");
     cluster.fault("node2", Fault::Boot);
     in_sync(&cluster);
+}
+
+/// Bytes of a block of [`Writer`].
+const BLOCK: u64 = 64 * 1024;
+
+/// Fills the device from the start, block by block, as fast as it goes; each acknowledged block is told to the
+/// outside, where a power cut does not reach it.
+struct Writer {
+    child: std::process::Child,
+    lines: std::thread::JoinHandle<usize>,
+}
+
+impl Writer {
+    fn start(cluster: &Cluster, host: &str, mark: &str) -> Self {
+        let script = format!(
+            "i=0; while [ $i -lt 1000 ]; do printf '{mark}%d\\n' $i | dd of=/run/hotpair/devices/db/data bs={BLOCK} \
+             seek=$i conv=sync,notrunc oflag=direct status=none || exit 1; echo $i; i=$((i+1)); done"
+        );
+        let argv = ["sh", "-c", &script].map(str::to_owned);
+        let mut command = cluster
+            .0
+            .command(host, &argv)
+            .expect("the host runs programs");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let out = child.stdout.take().expect("a pipe");
+        let lines = std::thread::spawn(move || {
+            let lines = BufReader::new(out).lines();
+            lines.map_while(Result::ok).count()
+        });
+        Self { child, lines }
+    }
+
+    /// Blocks that were acknowledged; the host has no power any more.
+    fn end(mut self) -> usize {
+        let _ = self.child.wait();
+        self.lines.join().expect("it reads")
+    }
+}
+
+/// Blocks that are on `host`; behind the first one that is missing there is none.
+fn blocks(cluster: &Cluster, host: &str, mark: &str) -> usize {
+    let script = format!(
+        "dd if=/run/hotpair/devices/db/data bs={BLOCK} iflag=direct status=none | tr -d '\\0'"
+    );
+    let found = cluster.shell(host, &script);
+    let wanted = |at: usize| format!("{mark}{at}");
+    let lines: Vec<&str> = found.lines().collect();
+    let count = (lines.iter().enumerate())
+        .take_while(|(at, line)| **line == wanted(*at))
+        .count();
+    let behind = lines[count..].iter().find(|line| line.starts_with(mark));
+    assert_eq!(behind, None, "block {count} is missing: {lines:?}");
+    count
+}
+
+#[test]
+fn asynchronous_copy_lags_within_its_bytes_and_no_more_is_lost() {
+    const RAW: &str = "
+[group.db]
+nodes = [\"node1\", \"node2\"]
+
+[group.db.mirror.data]
+size = \"64MiB\"
+device = \"/var/lib/hotpair/data.img\"
+links = [\"hb\"]
+mode = \"asynchronous\"
+lag_s = 20
+lag_bytes = \"1MiB\"
+";
+    let Some(cluster) = Cluster::up("mirror-lag").and_then(|cluster| with_db(cluster, RAW)) else {
+        return;
+    };
+    // Slow, but nothing is lost on it: who is silent for too long is taken to be gone.
+    let slow = "tc qdisc add dev eth1 root tbf rate 8mbit burst 64kb limit 32mb";
+    cluster.shell("node1", slow);
+    let writer = Writer::start(&cluster, "node1", "a");
+    let mut most = 0;
+    cluster.wait_for("the lag is shown", || {
+        // Seen from the other node, too.
+        let said = cluster.hotpair("node2", &["mirror", "list"]);
+        said.contains("the other copy lags by")
+    });
+    for _ in 0..10 {
+        let here = mirror(&cluster, "node1").and_then(|view| view.here);
+        most = most.max(here.expect("numbers").lag_bytes);
+        pass(100);
+    }
+    let shown = cluster.hotpair("node1", &["mirror", "show", "data"]);
+    assert!(shown.contains("at most 1 MiB or 20 s behind"), "{shown}");
+    assert!(shown.contains("the other copy lags by"), "{shown}");
+    cluster.fault("node1", Fault::PowerCut);
+    let acknowledged = writer.end();
+    cluster.runs("node2", "db", "node2");
+    let kept = blocks(&cluster, "node2", "a");
+    let bound = 1024 * 1024;
+    // Faster than the link, and held by the bound.
+    assert!(most > bound / 2 && most <= bound, "{most} bytes");
+    assert!(acknowledged < 1000, "the writer was not slowed");
+    assert!(
+        kept < acknowledged && (acknowledged - kept) as u64 * BLOCK <= bound,
+        "{kept} of {acknowledged} blocks are kept"
+    );
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Whole {
             "{}  {}, {}, {}\n",
             full(view),
             shown_bytes(view.size),
-            view.mode,
+            mode(view),
             match &view.active_on {
                 Some(node) => format!("active on {node}"),
                 None => "not open on any node".into(),
@@ -138,6 +138,37 @@ impl Whole {
     }
 }
 
+/// With the bounds of the lag, if it has some.
+fn mode(view: &MirrorView) -> String {
+    match view.lag_limit {
+        Some(limit) => format!(
+            "{} (at most {} or {} behind)",
+            view.mode,
+            shown_bytes(limit.bytes),
+            shown_ms(limit.ms)
+        ),
+        None => view.mode.clone(),
+    }
+}
+
+fn shown_ms(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        _ => shown_duration(ms / 1000),
+    }
+}
+
+/// Of the active side.
+fn lag(here: &HereView) -> Option<String> {
+    (here.lag_bytes > 0).then(|| {
+        format!(
+            "the other copy lags by {} ({} ms)",
+            shown_bytes(here.lag_bytes),
+            here.lag_ms
+        )
+    })
+}
+
 fn resync(here: &HereView) -> Option<ProgressView> {
     here.resync
 }
@@ -191,13 +222,7 @@ fn numbers(here: &HereView) -> String {
             shown_bytes(here.out_of_sync)
         ));
     }
-    if here.lag_bytes > 0 {
-        parts.push(format!(
-            "the other copy lags by {} ({} ms)",
-            shown_bytes(here.lag_bytes),
-            here.lag_ms
-        ));
-    }
+    parts.extend(lag(here));
     if here.longest_stall_ms > 0 {
         parts.push(format!(
             "longest stall of a write {} ms",
@@ -218,10 +243,27 @@ fn numbers(here: &HereView) -> String {
 
 pub fn list(session: &Session) -> Outcome {
     let views = all(session, None)?;
+    // The active side knows the lag.
+    let mut asked = BTreeMap::new();
+    let lags: Vec<Option<String>> = views
+        .iter()
+        .map(|view| {
+            let node = view
+                .active_on
+                .clone()
+                .filter(|_| view.lag_limit.is_some())?;
+            let there = asked
+                .entry(node.clone())
+                .or_insert_with(|| all(session, Some(&node)).unwrap_or_default());
+            let same = |other: &&MirrorView| full(other) == full(view);
+            lag(there.iter().find(same)?.here.as_ref()?)
+        })
+        .collect();
     session.show(&views, || {
         let rows: Vec<Vec<String>> = views
             .iter()
-            .map(|view| {
+            .zip(&lags)
+            .map(|(view, lag)| {
                 let mut row = vec![
                     full(view),
                     shown_bytes(view.size),
@@ -233,6 +275,7 @@ pub fn list(session: &Session) -> Outcome {
                         .iter()
                         .map(|copy| format!("{}: {}", copy.node, copy.state)),
                 );
+                row.extend(lag.clone());
                 row
             })
             .collect();
