@@ -47,7 +47,7 @@ pub fn in_sync(cluster: &Cluster) {
     in_sync_of(cluster, "db");
 }
 
-fn in_sync_of(cluster: &Cluster, name: &str) {
+pub fn in_sync_of(cluster: &Cluster, name: &str) {
     for host in ["node1", "node2"] {
         for node in ["node1", "node2"] {
             until_copy(cluster, host, node, "up to date");

@@ -102,7 +102,15 @@ impl Desk<'_> {
             copy: wanted,
             why,
         };
-        let text = if matches!(copy, Copy::New { .. }) {
+        let config = self.document.config.groups.get(group);
+        let source = config
+            .and_then(|config| config.mirror(resource))
+            .is_some_and(|mirror| mirror.source == node);
+        let text = if data.is_unborn() && source {
+            format!(
+                "what the disk on {name} holds becomes the data of {resource}; what lies behind the volume is lost"
+            )
+        } else if matches!(copy, Copy::New { .. }) {
             format!("the copy of {resource} is made on {name}; what is on its disk now is lost")
         } else {
             format!(
