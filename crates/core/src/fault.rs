@@ -70,11 +70,23 @@ pub enum Fault {
     PromoteOutdated,
     /// A pin is removed while writes are acknowledged without the cluster's agreement.
     UnpinSolo,
+    /// A quorum disk is read before the own slot is written.
+    DiskReadsFirst,
+    /// A quorum disk is answered for from the read before the last.
+    DiskKeepsOldRead,
+    /// A start is confirmed for a quorum disk without waiting for what it may have granted.
+    DiskDoesNotWait,
+    /// A heartbeat that asks for no lease hides on a quorum disk that an earlier one did.
+    DiskIdleHidesLease,
+    /// A lease counts as refused by a quorum disk for a document that is only just written there.
+    DiskRefusesTooSoon,
+    /// Slots of a quorum disk that are older than they were are believed.
+    DiskTrustsOldSectors,
 }
 
 impl Fault {
     /// Every fault, in order.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 37] = [
         Self::StartWithoutCheck,
         Self::NoSilenceAfterHostRestart,
         Self::LeaseFromReceipt,
@@ -106,6 +118,12 @@ impl Fault {
         Self::TakenForClean,
         Self::PromoteOutdated,
         Self::UnpinSolo,
+        Self::DiskReadsFirst,
+        Self::DiskKeepsOldRead,
+        Self::DiskDoesNotWait,
+        Self::DiskIdleHidesLease,
+        Self::DiskRefusesTooSoon,
+        Self::DiskTrustsOldSectors,
     ];
 }
 

@@ -7,11 +7,12 @@
 //!   lease, start check, gates)           -- events -->  groups, planning)
 //! ```
 //!
-//! [`guard::Guard`] lives in the guard process and answers in microseconds; [`node::Node`] lives in
+//! [`disk::DiskVoter`] answers beats and messages in place of a quorum disk. [`guard::Guard`] lives in the guard process and answers in microseconds; [`node::Node`] lives in
 //! the daemon. The simulator, the model checker and `hotpair simulate` run the same two.
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod disk;
 pub mod document;
 pub mod fault;
 pub mod group;

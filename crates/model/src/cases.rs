@@ -56,8 +56,19 @@ const THREE: Setting = Setting {
     ..Setting::pair(Start::Running)
 };
 
+/// No network between the nodes, only the disk.
+const APART: Setting = Setting {
+    apart: true,
+    ..Setting::with_disk(Start::Running)
+};
+
+const APART_AND_SKEWED: Setting = Setting {
+    skewed: true,
+    ..APART
+};
+
 /// Everything that must hold, checked in this order.
-pub const CASES: [Case; 8] = [
+pub const CASES: [Case; 13] = [
     Case {
         name: "pair and witness: a fault anywhere",
         setting: Setting::pair(Start::Running),
@@ -98,6 +109,31 @@ pub const CASES: [Case; 8] = [
         setting: THREE,
         bounds: bounds(7, 1, 0),
     },
+    Case {
+        name: "pair and quorum disk: a fault anywhere",
+        setting: Setting::with_disk(Start::Running),
+        bounds: bounds(8, 1, 0),
+    },
+    Case {
+        name: "pair and quorum disk: a request, a fault anywhere",
+        setting: Setting::with_disk(Start::Running),
+        bounds: bounds(6, 1, 1),
+    },
+    Case {
+        name: "quorum disk alone: a fault anywhere",
+        setting: APART,
+        bounds: bounds(10, 1, 0),
+    },
+    Case {
+        name: "quorum disk alone: two faults of hosts or disk",
+        setting: APART,
+        bounds: calm(8, 2, 0),
+    },
+    Case {
+        name: "quorum disk alone: clocks 2 % apart",
+        setting: APART_AND_SKEWED,
+        bounds: bounds(10, 1, 0),
+    },
 ];
 
 const fn planted(fault: Fault, setting: Setting, bounds: Bounds) -> Planted {
@@ -109,7 +145,7 @@ const fn planted(fault: Fault, setting: Setting, bounds: Bounds) -> Planted {
 }
 
 /// Bugs that must be found.
-pub const PLANTED: [Planted; 7] = [
+pub const PLANTED: [Planted; 12] = [
     planted(
         Fault::StartWithoutCheck,
         Setting::pair(Start::Running),
@@ -133,4 +169,9 @@ pub const PLANTED: [Planted; 7] = [
         Setting::pair(Start::Cold),
         bounds(5, 1, 0),
     ),
+    planted(Fault::DiskReadsFirst, APART, bounds(10, 1, 0)),
+    planted(Fault::DiskKeepsOldRead, APART, bounds(10, 1, 0)),
+    planted(Fault::DiskDoesNotWait, APART, bounds(10, 1, 0)),
+    planted(Fault::LeaseFromReceipt, APART, bounds(10, 1, 0)),
+    planted(Fault::NoDriftMargin, APART_AND_SKEWED, bounds(10, 1, 0)),
 ];

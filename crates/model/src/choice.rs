@@ -21,6 +21,15 @@ pub enum Choice {
     Cut { from: usize, to: usize },
     /// Nothing gets in or out for a lease and two ticks.
     Isolate { host: usize },
+    /// What the host does with the quorum disk ends `ticks` later. `early`: it is done at once, and only not
+    /// told; else it is done at the end.
+    Stall {
+        host: usize,
+        ticks: u64,
+        early: bool,
+    },
+    /// What the host does with the quorum disk fails; a write may have been made.
+    FailIo { host: usize, done: bool },
     /// What is on its way here is lost.
     Lose { wire: Wire },
     /// What is on its way here arrives after the next tick.
@@ -75,6 +84,18 @@ impl fmt::Debug for Choice {
             Self::Freeze { host } => write!(f, "freeze m{}", host + 1),
             Self::Cut { from, to } => write!(f, "cut m{} -> m{}", from + 1, to + 1),
             Self::Isolate { host } => write!(f, "isolate m{}", host + 1),
+            Self::Stall { host, ticks, early } => {
+                let how = if *early { "told" } else { "done" };
+                write!(
+                    f,
+                    "what m{} does on the disk is {how} {ticks} ticks late",
+                    host + 1
+                )
+            }
+            Self::FailIo { host, done } => {
+                let how = if *done { "is done and fails" } else { "fails" };
+                write!(f, "what m{} does on the disk {how}", host + 1)
+            }
             Self::Lose { wire } => write!(f, "lose {wire:?}"),
             Self::Hold { wire } => write!(f, "hold back {wire:?}"),
             Self::Repeat { wire } => write!(f, "repeat {wire:?}"),

@@ -1,9 +1,10 @@
 //! One machine: power, clock, disk, guard, daemon, gate and processes of the group.
 
 use crate::setting::member;
+use hotpair_core::disk::{DiskVoter, Slot};
 use hotpair_core::group::ResourceAction;
 use hotpair_core::guard::{Guard, GuardIdentity, Promises};
-use hotpair_core::ids::{Epoch, HostBoot, Incarnation, Version};
+use hotpair_core::ids::{Epoch, HostBoot, Incarnation, MemberId, Version};
 use hotpair_core::message::{Datagram, Message};
 use hotpair_core::node::{Durable, Identity, Node, PersistId};
 use hotpair_core::time::{Moment, Now};
@@ -23,6 +24,9 @@ pub struct Host {
     pub frozen_until_us: u64,
     pub guard: Option<Guard>,
     pub node: Option<Node>,
+    /// Beside the guard, if there is a quorum disk.
+    pub voter: Option<DiskVoter>,
+    pub io: Option<Io>,
     /// The guard's file in /run.
     pub promises: Option<Promises>,
     /// What the disk has, and what is on its way there.
@@ -34,6 +38,21 @@ pub struct Host {
     pub runs_in: Option<Epoch>,
     /// Arrived while guard and daemon stood still.
     pub inbox: Vec<(usize, Parcel)>,
+}
+
+/// What a host does with the quorum disk.
+#[derive(Clone, Debug, Hash)]
+pub struct Io {
+    pub what: IoKind,
+    pub until_us: u64,
+}
+
+#[derive(Clone, Debug, Hash)]
+pub enum IoKind {
+    /// `None`: it is on the disk already.
+    Write(Option<Box<Slot>>),
+    /// What was read, if that is done.
+    Read(Option<Vec<Slot>>),
 }
 
 /// Until when packets of the group pass.
@@ -67,6 +86,8 @@ impl Host {
             promises: None,
             kept,
             writes: Vec::new(),
+            voter: None,
+            io: None,
             works: Vec::new(),
             gate: None,
             runs_in: None,
@@ -101,7 +122,14 @@ impl Host {
     /// Is something under way that ends in the next round?
     #[must_use]
     pub fn busy(&self, true_us: u64) -> bool {
-        self.on && !self.frozen(true_us) && !(self.writes.is_empty() && self.works.is_empty())
+        let idle = self.writes.is_empty() && self.works.is_empty() && !self.ends_io(true_us);
+        self.on && !self.frozen(true_us) && !idle
+    }
+
+    /// Is something under way on the quorum disk that does not stall?
+    #[must_use]
+    pub fn ends_io(&self, true_us: u64) -> bool {
+        self.io.as_ref().is_some_and(|io| io.until_us <= true_us)
     }
 
     /// Everything in memory and in /run is gone, and all that was not on disk yet.
@@ -130,11 +158,13 @@ impl Host {
     /// The guard is gone; the kernel's gate is as it was.
     pub fn kill_guard(&mut self) {
         self.guard = None;
+        self.voter = None;
+        self.io = None;
         self.back = true;
     }
 
     /// The guard's shell cuts everything before it starts anew.
-    pub fn start_guard(&mut self, index: usize, true_us: u64) {
+    pub fn start_guard(&mut self, index: usize, disk: Option<MemberId>, true_us: u64) {
         self.cut();
         self.runs += 1;
         let id = GuardIdentity {
@@ -144,6 +174,8 @@ impl Host {
         };
         let guard = Guard::restore(id, self.promises.clone(), self.now(true_us));
         self.guard = Some(guard);
+        let now = self.now(true_us);
+        self.voter = disk.map(|disk| DiskVoter::new(member(index), disk, self.boot(), now));
     }
 
     pub fn start_node(&mut self, index: usize, true_us: u64) {

@@ -39,6 +39,10 @@ pub struct Setting {
     pub skewed: bool,
     /// Node 2 hears nothing of node 1, and knows of it by the others alone.
     pub deaf: bool,
+    /// The witness is a quorum disk.
+    pub disk: bool,
+    /// Once the group runs nothing passes between the nodes any more.
+    pub apart: bool,
 }
 
 /// From which states.
@@ -62,13 +66,30 @@ impl Setting {
             start,
             skewed: false,
             deaf: false,
+            disk: false,
+            apart: false,
         }
     }
 
-    /// Members in all.
+    /// Two nodes and a quorum disk.
+    #[must_use]
+    pub const fn with_disk(start: Start) -> Self {
+        Self {
+            disk: true,
+            ..Self::pair(start)
+        }
+    }
+
+    /// Machines in all.
     #[must_use]
     pub fn hosts(&self) -> usize {
-        self.nodes + usize::from(self.witness)
+        self.nodes + usize::from(self.witness && !self.disk)
+    }
+
+    /// The member that is a quorum disk.
+    #[must_use]
+    pub fn disk_member(&self) -> Option<MemberId> {
+        self.disk.then(|| member(self.nodes))
     }
 
     /// Parts per million by which the clock of host `index` runs fast.

@@ -2,9 +2,10 @@
 
 use crate::check::{Rule, Seen};
 use crate::choice::{Ask, Channel, Choice, Wire};
-use crate::host::{Gate, Host, Parcel};
+use crate::host::{Gate, Host, Io, IoKind, Parcel};
 use crate::ledger::Ledger;
 use crate::setting::{Bounds, LEASE_TICKS, Setting, Start, TICK_US, group_id, member};
+use hotpair_core::disk::{DiskAction, DiskInput, Slot};
 use hotpair_core::document::{Document, Pin};
 use hotpair_core::group::{ResourceFact, Work};
 use hotpair_core::guard::{GuardAction, GuardEvent, GuardInput};
@@ -41,6 +42,8 @@ pub struct World {
     late: BTreeMap<Wire, Vec<Parcel>>,
     /// Until when nothing gets through.
     cuts: BTreeMap<(usize, usize), u64>,
+    /// The quorum disk.
+    slots: Arc<BTreeMap<MemberId, Slot>>,
     ledger: Arc<Ledger>,
     pub(crate) seen: Seen,
     pub(crate) broken: Option<Rule>,
@@ -50,7 +53,7 @@ pub struct World {
 impl Hash for World {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         (self.now_us, self.left, self.rounds, &self.digests).hash(hasher);
-        (&self.wires, &self.late, &self.cuts).hash(hasher);
+        (&self.wires, &self.late, &self.cuts, &self.slots).hash(hasher);
         (&self.ledger, self.seen, self.broken).hash(hasher);
     }
 }
@@ -71,6 +74,7 @@ fn digest(of: &impl Hash) -> u64 {
 enum Local {
     Guard(GuardInput),
     Node(Input),
+    Disk(DiskInput),
 }
 
 impl World {
@@ -88,6 +92,13 @@ impl World {
         }
         if setting.deaf {
             world.cuts.insert((0, 1), u64::MAX);
+            let long = world.now_us + (LEASE_TICKS + 2) * TICK_US;
+            world = world.go_until(|world| world.now_us >= long && world.active(0))?;
+        }
+        if setting.apart {
+            for (from, to) in [(0, 1), (1, 0)] {
+                world.cuts.insert((from, to), u64::MAX);
+            }
             let long = world.now_us + (LEASE_TICKS + 2) * TICK_US;
             world = world.go_until(|world| world.now_us >= long && world.active(0))?;
         }
@@ -129,6 +140,7 @@ impl World {
             wires: BTreeMap::new(),
             late: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            slots: Arc::default(),
             ledger: Arc::new(ledger),
             seen: Seen::default(),
             broken: None,
@@ -221,6 +233,7 @@ impl World {
 
     fn faults(&self, choices: &mut Vec<Choice>) {
         let quiet = self.quiet();
+        self.faults_of_disk(choices);
         if self.left.calm && !quiet {
             return;
         }
@@ -241,6 +254,26 @@ impl World {
             choices.push(Choice::Lose { wire });
             choices.push(Choice::Hold { wire });
             choices.push(Choice::Repeat { wire });
+        }
+    }
+
+    fn faults_of_disk(&self, choices: &mut Vec<Choice>) {
+        for (host, it) in self.hosts.iter().enumerate() {
+            if !it.on || !it.ends_io(self.now_us) {
+                continue;
+            }
+            for ticks in [2, LEASE_TICKS + 1] {
+                for early in [false, true] {
+                    choices.push(Choice::Stall { host, ticks, early });
+                }
+            }
+            if self.left.calm {
+                continue;
+            }
+            choices.push(Choice::FailIo { host, done: false });
+            if matches!(it.io.as_ref().map(|io| &io.what), Some(IoKind::Write(_))) {
+                choices.push(Choice::FailIo { host, done: true });
+            }
         }
     }
 
@@ -301,6 +334,22 @@ impl World {
                     self.cuts.insert((host, other), long);
                     self.cuts.insert((other, host), long);
                 }
+            }
+            Choice::Stall { host, ticks, early } => {
+                if early {
+                    self.do_io(host);
+                }
+                let until_us = self.now_us + ticks * TICK_US;
+                if let Some(io) = &mut self.host(host).io {
+                    io.until_us = until_us;
+                }
+            }
+            Choice::FailIo { host, done } => {
+                if done {
+                    self.do_io(host);
+                }
+                self.host(host).io = None;
+                self.run(host, Local::Disk(DiskInput::Failed));
             }
             Choice::Lose { wire } => {
                 self.wires.remove(&wire);
@@ -379,6 +428,14 @@ impl World {
             host.kept = state;
             self.run(index, Local::Node(Input::Persisted(id)));
         }
+        if self.hosts[index].ends_io(self.now_us) {
+            self.do_io(index);
+            let ended = match self.host(index).io.take().map(|io| io.what) {
+                Some(IoKind::Read(read)) => DiskInput::Read(read.unwrap_or_default()),
+                _ => DiskInput::Wrote,
+            };
+            self.run(index, Local::Disk(ended));
+        }
         for work in works {
             let passes = self.hosts[index].passes(self.now_us);
             let host = self.host(index);
@@ -396,6 +453,24 @@ impl World {
             };
             let id = work.id;
             self.run(index, Local::Node(Input::Done { id, result }));
+        }
+    }
+
+    /// What the host does with the quorum disk takes effect.
+    fn do_io(&mut self, host: usize) {
+        let Some(Io { what, .. }) = &mut Arc::make_mut(&mut self.hosts[host]).io else {
+            return;
+        };
+        self.touched[host] = true;
+        match what {
+            IoKind::Write(slot) => {
+                if let Some(slot) = slot.take() {
+                    Arc::make_mut(&mut self.slots).insert(slot.member, *slot);
+                }
+            }
+            IoKind::Read(read) => {
+                read.get_or_insert_with(|| self.slots.values().cloned().collect());
+            }
         }
     }
 
@@ -447,6 +522,7 @@ impl World {
 
     fn come_back(&mut self, index: usize) {
         let now_us = self.now_us;
+        let disk = self.setting.disk_member();
         if self.hosts[index].back {
             let host = self.host(index);
             host.back = false;
@@ -455,7 +531,7 @@ impl World {
             }
             let new_guard = host.guard.is_none();
             if new_guard {
-                host.start_guard(index, now_us);
+                host.start_guard(index, disk, now_us);
             }
             if host.node.is_none() {
                 host.start_node(index, now_us);
@@ -528,9 +604,46 @@ impl World {
                     let actions = node.step(now, input);
                     self.do_for_node(index, actions, &mut queue);
                 }
+                Local::Disk(input) => {
+                    let Some(voter) = &mut self.host(index).voter else {
+                        continue;
+                    };
+                    let (disk, actions) = (voter.disk(), voter.step(now, input));
+                    self.do_for_disk(index, disk, actions, &mut queue);
+                }
             }
         }
         unreachable!("no end of steps within one host");
+    }
+
+    fn do_for_disk(
+        &mut self,
+        index: usize,
+        disk: MemberId,
+        actions: Vec<DiskAction>,
+        queue: &mut VecDeque<Local>,
+    ) {
+        let mut begin = |what| {
+            let until_us = self.now_us;
+            self.host(index).io = Some(Io { what, until_us });
+        };
+        for action in actions {
+            match action {
+                DiskAction::Write(slot) => begin(IoKind::Write(Some(slot))),
+                DiskAction::Read => begin(IoKind::Read(None)),
+                DiskAction::Ack(ack) => {
+                    let datagram = Box::new(Datagram::Ack(ack));
+                    queue.push_back(Local::Guard(GuardInput::Datagram(datagram)));
+                }
+                DiskAction::Say(message) => {
+                    queue.push_back(Local::Node(Input::Message {
+                        from: disk,
+                        message,
+                    }));
+                }
+                DiskAction::Trouble(_) => {}
+            }
+        }
     }
 
     fn do_for_guard(
@@ -542,6 +655,11 @@ impl World {
         let now = self.hosts[index].now(self.now_us).moment();
         for action in actions {
             match action {
+                GuardAction::Send { to, datagram } if self.setting.disk_member() == Some(to) => {
+                    if let Datagram::Beat(beat) = datagram {
+                        queue.push_back(Local::Disk(DiskInput::Beat(Box::new(beat))));
+                    }
+                }
                 GuardAction::Send { to, datagram } => {
                     let parcel = Parcel::Datagram(Arc::new(datagram));
                     self.send(index, to, Channel::Datagrams, parcel);
@@ -568,6 +686,9 @@ impl World {
     fn do_for_node(&mut self, index: usize, actions: Vec<Action>, queue: &mut VecDeque<Local>) {
         for action in actions {
             match action {
+                Action::Send { to, message } if self.setting.disk_member() == Some(to) => {
+                    queue.push_back(Local::Disk(DiskInput::Message(message)));
+                }
                 Action::Send { to, message } => {
                     let parcel = Parcel::Message(Arc::new(message));
                     self.send(index, to, Channel::Messages, parcel);

@@ -30,6 +30,22 @@ fn running_pair_survives_every_single_fault() {
 }
 
 #[test]
+fn pair_with_a_quorum_disk_survives_every_single_fault() {
+    let outcome = run(Setting::with_disk(Start::Running), bounds(7, 1, 0, false));
+    assert!(outcome.well() && outcome.complete, "{outcome:?}");
+}
+
+#[test]
+fn quorum_disk_alone_survives_every_single_fault() {
+    let apart = Setting {
+        apart: true,
+        ..Setting::with_disk(Start::Running)
+    };
+    let outcome = run(apart, bounds(10, 1, 0, false));
+    assert!(outcome.well() && outcome.complete, "{outcome:?}");
+}
+
+#[test]
 fn switchover_and_disarming_come_true_without_faults() {
     let outcome = run(Setting::pair(Start::Running), bounds(6, 0, 1, false));
     assert!(outcome.well() && outcome.complete, "{outcome:?}");

@@ -23,6 +23,8 @@ pub struct Machines {
     pub disk_us: (u64, u64),
     /// Shortest and longest start or stop of a program, in microseconds.
     pub program_us: (u64, u64),
+    /// The witness is a quorum disk; its shortest and longest write or read, in microseconds.
+    pub quorum_us: Option<(u64, u64)>,
 }
 
 /// The network while nothing is wrong with it.
@@ -81,6 +83,7 @@ pub fn quiet(hosts: usize) -> Machines {
         },
         disk_us: (400, 2_000),
         program_us: (5_000, 20_000),
+        quorum_us: None,
     }
 }
 
@@ -133,6 +136,7 @@ fn draw_machines(rng: &mut Rng, hosts: usize) -> Machines {
         },
         disk_us: (300, rng.range(500, 20_000)),
         program_us: (1_000, rng.range(2_000, 300_000)),
+        quorum_us: None,
     }
 }
 

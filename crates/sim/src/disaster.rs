@@ -13,6 +13,9 @@ impl World {
     pub(crate) fn inflict(&mut self, fault: Fault) {
         note!(self, "FAULT {fault:?}");
         let now = self.now_us;
+        if self.befalls_disk(&fault) {
+            return;
+        }
         match fault {
             Fault::OneWayCut { from, to, for_us } => self.cut_off(from, to, for_us),
             Fault::Cut { a, b, for_us } => {
@@ -119,6 +122,8 @@ impl World {
         it.on = false;
         it.power += 1;
         it.guard.end();
+        self.end_voter(host);
+        let it = &mut self.hosts[host];
         it.node.end();
         it.wanted = None;
         it.promises = None;
@@ -167,6 +172,7 @@ impl World {
         }
         note!(self, "m{} guard is killed", host + 1);
         self.hosts[host].guard.end();
+        self.end_voter(host);
         self.set_watchdog(host);
         let power = self.hosts[host].power;
         self.queue
@@ -291,6 +297,7 @@ impl World {
         }
         self.slow_cut_us.fill(0);
         self.heal_mirror();
+        self.heal_disk();
         let base = &mut self.machines.network;
         base.loss_ppm = base.loss_ppm.min(1_000);
         for host in 0..self.hosts.len() {
@@ -308,7 +315,7 @@ impl World {
         it.disk.slow_until = 0;
         it.spoils.clear();
         let power = it.power;
-        let member = it.boots > 0;
+        let member = it.boots > 0 && !self.is_disk(host);
         self.slew(host, 0);
         if self.hosts[host].disk.writing.is_some() {
             self.queue.push(now + 1_000, Event::Written { host, power });

@@ -22,6 +22,7 @@ pub mod operator;
 pub mod planted;
 mod programs;
 pub mod queue;
+pub mod quorum;
 pub use hotpair_volume::sim::rng;
 pub mod run;
 mod shell;

@@ -493,6 +493,9 @@ pub fn unsettled(world: &World) -> Option<String> {
     let nodes = document.config.nodes.keys().copied();
     // A witness without a vote is left alone until it gets one.
     for member in nodes.chain(document.voters.all()) {
+        if world.is_disk(cluster::host_of(member)) {
+            continue;
+        }
         let host = &world.hosts[cluster::host_of(member)];
         if !host.on || host.node.it.is_none() || host.guard.it.is_none() {
             return Some(format!("{member} is not up"));

@@ -4,6 +4,7 @@
 //! order of events are scripted, their moments, delays and clock rates come from the seed. The
 //! checkers are those of every other run, and without the bug the same seeds break nothing.
 
+mod disks;
 mod documents;
 mod leases;
 mod mirrors;
@@ -125,6 +126,20 @@ fn ungated(rng: &mut Rng) -> Setting {
     setting
 }
 
+/// The third vote is a quorum disk.
+fn with_disk(rng: &mut Rng) -> Setting {
+    let mut setting = pair(rng);
+    let fast = rng.range(100, 500);
+    setting.machines.quorum_us = Some((fast, fast + rng.range(100, 2_000)));
+    setting
+}
+
+fn with_disk_and_patience(rng: &mut Rng) -> Setting {
+    let mut setting = with_disk(rng);
+    setting.cluster.timing.down_after = 6;
+    setting
+}
+
 /// The group rests on a mirror; the operator decides about split-brain.
 fn mirrored(rng: &mut Rng) -> Setting {
     let mut setting = pair(rng);
@@ -140,7 +155,7 @@ fn mirrored(rng: &mut Rng) -> Setting {
 }
 
 /// Every planted fault with its schedule and the number of seeds that must be enough to catch it.
-pub const CASES: [Case; 31] = [
+pub const CASES: [Case; 35] = [
     case(Fault::StartWithoutCheck, 10, pair, leases::isolated_holder),
     case(
         Fault::NoSilenceAfterHostRestart,
@@ -264,6 +279,30 @@ pub const CASES: [Case; 31] = [
         10,
         mirrored,
         mirrors::armed_before_it_has_spoken,
+    ),
+    case(
+        Fault::DiskReadsFirst,
+        10,
+        with_disk_and_patience,
+        disks::late_writes,
+    ),
+    case(
+        Fault::DiskKeepsOldRead,
+        10,
+        with_disk_and_patience,
+        disks::late_writes,
+    ),
+    case(
+        Fault::DiskDoesNotWait,
+        10,
+        with_disk,
+        disks::holder_without_disk,
+    ),
+    case(
+        Fault::DiskTrustsOldSectors,
+        20,
+        with_disk,
+        disks::old_sectors,
     ),
 ];
 

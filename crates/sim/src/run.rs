@@ -20,6 +20,9 @@ pub const HEALING_US: u64 = 120 * SECOND;
 /// So many seeds of a hundred have a mirror, if there are two nodes.
 const WITH_MIRROR: u64 = 25;
 
+/// So many of a hundred seeds with an even number of nodes and a witness have a quorum disk for it.
+const WITH_QUORUM_DISK: u64 = 30;
+
 /// Longest time until the disks are at rest once the application asks for nothing more.
 const IDLE_US: u64 = 30 * SECOND;
 
@@ -49,7 +52,7 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed, 1);
-        let (mut cluster, machines) = cluster::draw(&mut rng);
+        let (mut cluster, mut machines) = cluster::draw(&mut rng);
         let phase_us = rng.range(5, 40) * SECOND;
         let members = cluster.members().len();
         let mut faults = fault::draw(&mut rng, members, phase_us);
@@ -65,6 +68,16 @@ impl Plan {
                 faults.extend(mirror::draw_trouble(&mut rng, phase_us));
                 faults.sort_by_key(|(at, _)| *at);
             }
+        }
+        // Likewise.
+        let mut rng = Rng::new(seed, 7);
+        if cluster.nodes.len().is_multiple_of(2)
+            && cluster.witness.is_some()
+            && rng.percent(WITH_QUORUM_DISK)
+        {
+            let heartbeat = u64::try_from(cluster.timing.heartbeat.as_micros()).unwrap_or(20_000);
+            let fast = rng.range(100, heartbeat / 10);
+            machines.quorum_us = Some((fast, fast + rng.range(100, heartbeat / 3)));
         }
         Self {
             seed,

@@ -1,10 +1,11 @@
 //! What the shells of daemon and guard do with the actions of the core.
 
 use crate::check::Rule;
-use crate::cluster::member;
+use crate::cluster::{host_of, member};
 use crate::fault::Trigger;
 use crate::host::{Gate, Load, PartState};
 use crate::world::{Event, World, note};
+use hotpair_core::disk::DiskInput;
 use hotpair_core::group::ResourceFact;
 use hotpair_core::guard::{GuardAction, GuardEvent, GuardInput, Wanted};
 use hotpair_core::ids::{Epoch, GroupId, MemberId, ResourceId, Version};
@@ -196,7 +197,12 @@ impl World {
                 {
                     note!(self, "m{} idle beat {} to {to}", host + 1, beat.seq);
                 }
-                self.send_datagram(host, to, datagram, *busy_us);
+                match datagram {
+                    Datagram::Beat(beat) if self.is_disk(host_of(to)) => {
+                        self.step_voter(host, DiskInput::Beat(Box::new(beat)), *busy_us);
+                    }
+                    datagram => self.send_datagram(host, to, datagram, *busy_us),
+                }
             }
             GuardAction::SavePromises => {
                 let it = &mut self.hosts[host];
@@ -230,7 +236,11 @@ impl World {
             Action::Send { to, message } => {
                 self.hosts[host].load.messages += 1;
                 self.note_message(host, to, &message);
-                self.send_message(host, to, message);
+                if self.is_disk(host_of(to)) {
+                    self.tell_voter(host, DiskInput::Message(message));
+                } else {
+                    self.send_message(host, to, message);
+                }
             }
             Action::Persist { id, state } => self.write(host, id, state),
             Action::Guard(wanted) => self.want(host, *wanted),

@@ -6,8 +6,10 @@ use crate::fault::{Fault, Trigger};
 use crate::host::{Gate, Host, PartState, Word};
 use crate::mirror::{Happening, Mirrored};
 use crate::queue::Queue;
+use crate::quorum::Quorum;
 use crate::rng::Rng;
 use hotpair_core::config::Cluster;
+use hotpair_core::disk::DiskInput;
 use hotpair_core::document::Document;
 use hotpair_core::guard::{Guard, GuardIdentity, GuardInput};
 use hotpair_core::ids::{GroupId, HostBoot, Incarnation, MemberId, ResourceId};
@@ -106,6 +108,24 @@ pub enum Event {
     },
     Fault(Fault),
     Mirror(Box<Happening>),
+    ToVoter {
+        host: usize,
+        life: u64,
+        input: DiskInput,
+    },
+    /// What a host began on the quorum disk takes effect, ends, or fails.
+    DiskDoes {
+        host: usize,
+        number: u64,
+    },
+    DiskEnds {
+        host: usize,
+        number: u64,
+    },
+    DiskFails {
+        host: usize,
+        number: u64,
+    },
     /// The operator looks after a request that is not finished.
     Operator(crate::operator::Errand),
 }
@@ -123,6 +143,8 @@ pub struct World {
     pub desk: crate::operator::Desk,
     /// Of one of the groups.
     pub mirror: Option<Box<Mirrored>>,
+    /// In place of the first witness.
+    pub quorum: Option<Box<Quorum>>,
     /// `cut_until[from][to]`
     pub cut_until: Vec<Vec<u64>>,
     /// `lanes[from][to]`: what a schedule does to one direction between two hosts.
@@ -192,6 +214,7 @@ impl World {
             violation: None,
             desk: crate::operator::Desk::default(),
             mirror: Mirrored::of(cluster, seed).map(Box::new),
+            quorum: quorum(cluster, machines),
             cut_until: vec![vec![0; machines.hosts]; machines.hosts],
             lanes: vec![vec![Lane::default(); machines.hosts]; machines.hosts],
             slow_cut_us: vec![0; machines.hosts],
@@ -204,6 +227,11 @@ impl World {
             groups: (0..cluster.groups.len()).map(group_id).collect(),
         };
         for id in cluster.members() {
+            if world.is_disk(host_of(id)) {
+                // Its number is taken.
+                world.hosts[host_of(id)].boots = 1;
+                continue;
+            }
             world.enrol(host_of(id), &document);
             let at = world.rng.range(0, 20_000);
             world.queue.push(at, Event::PowerOn { host: host_of(id) });
@@ -329,6 +357,10 @@ impl World {
             Event::EndSpoil { host } => self.tell_verdicts(host),
             Event::Fault(fault) => self.inflict(fault),
             Event::Mirror(happening) => self.mirror_happens(*happening),
+            Event::ToVoter { host, life, input } => self.to_voter(host, life, input),
+            Event::DiskDoes { host, number } => self.disk_does(host, number),
+            Event::DiskEnds { host, number } => self.disk_ends(host, number),
+            Event::DiskFails { host, number } => self.disk_fails(host, number),
             Event::Operator(errand) => self.look_after(errand),
         }
     }
@@ -500,7 +532,7 @@ impl World {
     }
 
     fn power_on(&mut self, host: usize) {
-        if self.hosts[host].on {
+        if self.hosts[host].on || self.is_disk(host) {
             return;
         }
         if self.hosts[host].held_off_by.is_some() {
@@ -546,6 +578,7 @@ impl World {
         };
         let guard = Guard::restore(id, it.promises.clone(), it.clocks.read(self.now_us));
         it.guard.begin(guard, self.now_us);
+        self.begin_voter(host);
         note!(self, "m{} guard starts", host + 1);
         if self.hosts[host].node.it.is_some() {
             self.node_hears_of_new_guard(host);
@@ -672,8 +705,10 @@ impl World {
                 .map(|d| d.version)
         };
         let hosts = self.hosts.iter().enumerate();
+        let on_disk = |quorum: &Box<Quorum>| Some((quorum.member, quorum.version()?));
         hosts
             .filter_map(|(index, host)| Some((member(index), kept(host)?)))
+            .chain(self.quorum.as_ref().and_then(on_disk))
             .collect()
     }
 
@@ -760,4 +795,10 @@ impl World {
         let mut parts = self.hosts[host].parts.iter();
         parts.any(|((of, _), part)| of == group && part.state != PartState::Down)
     }
+}
+
+fn quorum(cluster: &Cluster, machines: &Machines) -> Option<Box<Quorum>> {
+    let witness = cluster.witness.as_ref()?;
+    let quorum = Quorum::new(witness.id, machines.quorum_us?, machines.hosts);
+    Some(Box::new(quorum))
 }

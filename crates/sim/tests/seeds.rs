@@ -16,6 +16,20 @@ fn first_seeds_break_no_promise() {
 }
 
 #[test]
+fn first_seeds_with_a_quorum_disk_break_no_promise() {
+    let plans = (1..).map(Plan::draw);
+    let with_disk = plans.filter(|plan| plan.machines.quorum_us.is_some());
+    for plan in with_disk.take(40) {
+        let outcome = plan.run(0);
+        assert_eq!(
+            outcome.violation, None,
+            "seed {0}: cargo xtask sim --seed {0} --trace",
+            plan.seed
+        );
+    }
+}
+
+#[test]
 fn one_seed_runs_the_same_way_twice() {
     for seed in [3, 8] {
         let first = Plan::draw(seed).run(400);

@@ -8,6 +8,7 @@
 //! | [`codec`] | one message to bytes and back |
 //! | [`pki`] | the cluster CA, its certificates, TLS settings without a wall clock |
 //! | [`token`] | the one-time token of `join` and of a witness |
+//! | [`disk`] | label and slots of a quorum disk |
 //!
 //! Nothing here reads a clock, a file or a socket, and every decoder is total:
 //! any bytes give a value or an error, never a panic. The formats are written
@@ -16,6 +17,7 @@
 #![deny(clippy::disallowed_methods)]
 
 pub mod codec;
+pub mod disk;
 pub mod frame;
 mod ids;
 pub mod pki;

@@ -6,6 +6,7 @@
 //! under the host's boot id. A host that restarted has forgotten them, so it confirms nothing for
 //! the longest lease it may have promised.
 
+use crate::disk::{Asked, Slot};
 use crate::fault::{Fault, planted};
 use crate::ids::{HostBoot, Incarnation, MemberId, Version};
 use crate::message::{Ack, Beat, Seen};
@@ -89,7 +90,7 @@ impl Promises {
         let short_enough = beat.lease <= voter.lease;
         let granted = !beat.idle && shows_enough && short_enough;
         if granted {
-            self.promise(now, beat);
+            self.promise(now, beat.from, beat.shown, beat.lease);
         }
         let clear = self.clear(now, voter, beat.from);
         let sees = self.sees(now, voter.me, beat.from);
@@ -102,21 +103,42 @@ impl Promises {
     }
 
     /// A longer promise that still runs is not shortened: the holder may count on it.
-    fn promise(&mut self, now: Now, beat: &Beat) {
+    fn promise(&mut self, now: Now, to: MemberId, version: Version, length: Duration) {
         let mut promise = Promise {
-            version: beat.shown,
+            version,
             granted: now,
-            length: beat.lease,
+            length,
         };
-        if let Some(longer) = self.made.get(&beat.from)
-            && longer.left(now) > beat.lease
+        if let Some(longer) = self.made.get(&to)
+            && longer.left(now) > length
         {
-            promise = Promise {
-                version: beat.shown,
-                ..*longer
-            };
+            promise = Promise { version, ..*longer };
         }
-        self.made.insert(beat.from, promise);
+        self.made.insert(to, promise);
+    }
+
+    /// Takes in what another node has on a quorum disk: it may have been granted what it asked for,
+    /// unless the disk `refused` it.
+    pub(crate) fn read(&mut self, now: Now, slot: &Slot, asked: Asked, refused: bool) {
+        let order = (asked.boot, asked.run, asked.seq);
+        let before = self.answered.insert(slot.member, order);
+        if before.is_some_and(|before| before.0 != asked.boot) {
+            self.made.remove(&slot.member);
+        }
+        if !refused {
+            self.promise(now, slot.member, asked.shown, slot.longest);
+        }
+    }
+
+    /// No promise to a member other than `to` under an older version than this still runs: at most `held`.
+    pub(crate) fn clear_for(&mut self, now: Now, held: Version, to: MemberId) -> Version {
+        self.made.retain(|_, promise| promise.runs(now));
+        let others = self.made.iter().filter(|(member, _)| **member != to);
+        let oldest = others.map(|(_, promise)| promise.version).min();
+        if planted(Fault::CheckIgnoresHeld) {
+            return oldest.unwrap_or(Version::new(u64::MAX, 0));
+        }
+        oldest.map_or(held, |oldest| oldest.min(held))
     }
 
     /// Says what is held, and promises and confirms nothing.
@@ -136,7 +158,7 @@ impl Promises {
     }
 
     /// Members other than the two that talk, to which a promise still runs.
-    fn sees(&self, now: Now, me: MemberId, to: MemberId) -> Vec<Seen> {
+    pub(crate) fn sees(&self, now: Now, me: MemberId, to: MemberId) -> Vec<Seen> {
         let running = self.made.iter().filter(|(_, promise)| promise.runs(now));
         let others = running.filter(|(member, _)| **member != me && **member != to);
         let seen = |(&member, promise): (&MemberId, &Promise)| {
@@ -158,13 +180,7 @@ impl Promises {
             }
             self.silent_since = None;
         }
-        self.made.retain(|_, promise| promise.runs(now));
-        let others = self.made.iter().filter(|(member, _)| **member != to);
-        let oldest = others.map(|(_, promise)| promise.version).min();
-        if planted(Fault::CheckIgnoresHeld) {
-            return oldest.unwrap_or(Version::new(u64::MAX, 0));
-        }
-        oldest.map_or(voter.held, |oldest| oldest.min(voter.held))
+        self.clear_for(now, voter.held, to)
     }
 }
 
