@@ -35,7 +35,21 @@ impl Session {
     }
 
     pub fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(&self.paths.api_socket())?)
+        let connected = Client::connect(&self.paths.api_socket()).map_err(Failure::from);
+        connected.map_err(|failure| {
+            let idle = failure.code == Code::NotRunning;
+            if !idle || !hotpair_daemon::witness::is_only_witness(&self.paths) {
+                return failure;
+            }
+            Failure::new(
+                Code::NotRunning,
+                "this machine is a witness: it runs no groups, and no node's daemon to ask",
+            )
+            .hint(
+                "ask on a node: `hotpair status` there also says whether the witness votes; here its own daemon runs: \
+                 `systemctl status hotpair-witness`",
+            )
+        })
     }
 
     /// Asks the daemon; a refusal is a failure.

@@ -88,6 +88,19 @@ fn daemon_that_does_not_run_has_its_own_exit_code_and_hint() {
 }
 
 #[test]
+fn status_on_a_witness_says_where_to_ask() {
+    let root = tempfile::tempdir().expect("a directory");
+    let enrolled = root.path().join("var/lib/hotpair/witness/00000000000000ff");
+    std::fs::create_dir_all(&enrolled).expect("a directory");
+    std::fs::write(enrolled.join("keys"), "").expect("a file");
+    let output = hotpair(root.path(), &["status"]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = err(&output);
+    assert!(text.contains("this machine is a witness"), "{text}");
+    assert!(text.contains("hint: ask on a node"), "{text}");
+}
+
+#[test]
 fn status_json_has_the_promised_keys() {
     let output = run(&answering(&[status()]), &["status", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));

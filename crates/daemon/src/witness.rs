@@ -320,6 +320,12 @@ impl Witness {
     }
 }
 
+/// Is this machine a witness, and no node?
+#[must_use]
+pub fn is_only_witness(paths: &Paths) -> bool {
+    !store::enrolled(paths) && !enrolled(paths).is_empty()
+}
+
 fn enrolled(paths: &Paths) -> Vec<u64> {
     let Ok(entries) = std::fs::read_dir(paths.lib.join("witness")) else {
         return Vec::new();

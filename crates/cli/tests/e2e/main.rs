@@ -10,6 +10,7 @@ mod databases;
 mod input;
 mod links;
 mod mirror_care;
+mod mirror_cuts;
 mod mirrors;
 mod operator;
 mod policies;

@@ -158,6 +158,8 @@ impl Engine {
 
     fn begin_verify(&mut self, repair: bool) {
         if !self.peer.is_joined() || !self.is_open() || self.local().is_none() {
+            // The result of an earlier one would be taken for that of this one.
+            self.resync.found = None;
             self.note(
                 true,
                 "no verification: it takes the active side, its disk, and a peer that is in sync",
@@ -204,6 +206,8 @@ impl Engine {
     pub(super) fn lose_chunks(&mut self) {
         self.resync.running = false;
         if self.resync.verify.take().is_some() {
+            // What was compared so far is no result.
+            self.resync.found = None;
             self.note(true, "verification was interrupted: the peer is away");
         }
         for key in self.resync.chunks.keys() {
