@@ -68,6 +68,23 @@ fn asynchronous_mode_keeps_its_session_however_small_the_writes_that_lag_behind(
 }
 
 #[test]
+fn what_lagged_behind_does_not_become_younger_by_the_loss_of_the_connection() {
+    let mut desk = Desk::in_sync(LAG);
+    desk.hold(|body| matches!(body, Body::Data { .. }));
+    desk.write(8);
+    assert!(desk.has_ended(8));
+    desk.pass(Duration::from_secs(8));
+    desk.tell(Event::PeerLost {
+        session: Session(1),
+    });
+    desk.write(9);
+    assert!(desk.has_ended(9), "within the lag that is allowed");
+    desk.pass(Duration::from_secs(4));
+    desk.write(10);
+    assert_eq!(desk.result_of(10), None);
+}
+
+#[test]
 fn a_write_that_is_held_fails_when_the_gate_closes_and_counts_as_missing_there() {
     let mut desk = Desk::in_sync(MirrorMode::Synchronous);
     desk.hold(|body| matches!(body, Body::Data { .. }));

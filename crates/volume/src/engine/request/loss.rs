@@ -39,6 +39,8 @@ impl Engine {
 
     /// The peer is away: its halves are missing.
     pub(in crate::engine) fn lose_remote(&mut self) {
+        // What lagged behind goes on doing so: it has not become younger.
+        let since = self.requests.lag_since().unwrap_or(self.now);
         for key in self.requests.table.keys() {
             let Some(request) = self.requests.table.get_mut(key) else {
                 continue;
@@ -54,7 +56,7 @@ impl Engine {
             if request.io.is_none() {
                 let length = u64::from(request.at.length);
                 self.requests.lag.missed += length;
-                self.requests.lag.missed_since.get_or_insert(self.now);
+                self.requests.lag.missed_since.get_or_insert(since);
                 if !planted(Fault::ForgetInFlight) {
                     self.lacking_there(key);
                 }

@@ -313,6 +313,11 @@ impl Desk {
         self.tell(event);
     }
 
+    /// Time passes, and nothing happens in it.
+    pub fn pass(&mut self, span: Duration) {
+        self.now = self.now.plus(span);
+    }
+
     /// The peer does not answer these from here on.
     pub fn hold(&mut self, held: fn(&Body) -> bool) {
         self.held = held;
