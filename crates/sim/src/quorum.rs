@@ -140,7 +140,7 @@ impl World {
     }
 
     /// It reaches the voter: at once, or when that goes on.
-    pub(crate) fn to_voter(&mut self, host: usize, life: u64, input: DiskInput) {
+    pub(crate) fn hand_to_voter(&mut self, host: usize, life: u64, input: DiskInput) {
         let it = &self.hosts[host];
         if it.guard.life != life || it.guard.it.is_none() {
             return;
@@ -241,7 +241,7 @@ impl World {
             _ => DiskInput::Wrote,
         };
         let life = self.hosts[host].guard.life;
-        self.to_voter(host, life, ended);
+        self.hand_to_voter(host, life, ended);
     }
 
     /// A write that fails may have been made.
@@ -256,7 +256,7 @@ impl World {
             quorum.sides[host].io = None;
         }
         let life = self.hosts[host].guard.life;
-        self.to_voter(host, life, DiskInput::Failed);
+        self.hand_to_voter(host, life, DiskInput::Failed);
     }
 
     fn do_io(&mut self, host: usize) {

@@ -357,7 +357,7 @@ impl World {
             Event::EndSpoil { host } => self.tell_verdicts(host),
             Event::Fault(fault) => self.inflict(fault),
             Event::Mirror(happening) => self.mirror_happens(*happening),
-            Event::ToVoter { host, life, input } => self.to_voter(host, life, input),
+            Event::ToVoter { host, life, input } => self.hand_to_voter(host, life, input),
             Event::DiskDoes { host, number } => self.disk_does(host, number),
             Event::DiskEnds { host, number } => self.disk_ends(host, number),
             Event::DiskFails { host, number } => self.disk_fails(host, number),
@@ -705,10 +705,10 @@ impl World {
                 .map(|d| d.version)
         };
         let hosts = self.hosts.iter().enumerate();
-        let on_disk = |quorum: &Box<Quorum>| Some((quorum.member, quorum.version()?));
+        let on_disk = |quorum: &Quorum| Some((quorum.member, quorum.version()?));
         hosts
             .filter_map(|(index, host)| Some((member(index), kept(host)?)))
-            .chain(self.quorum.as_ref().and_then(on_disk))
+            .chain(self.quorum.as_deref().and_then(on_disk))
             .collect()
     }
 

@@ -278,6 +278,10 @@ impl Agreement {
         {
             return;
         }
+        // Who leads before that can crash, stand in the same term again, and give out one version twice.
+        if standing && !granted.contains(&self.me) {
+            return;
+        }
         if standing {
             self.lead(actions);
         } else {
@@ -482,9 +486,12 @@ impl Agreement {
                     .floors
                     .get(&from)
                     .is_some_and(|&floor| held < floor);
+                // A late answer to what was asked before a crash took this node's newest document.
+                let newer = held > self.version() && !planted(Fault::VoteForOlderDocument);
                 if let Role::Standing { granted: set } = &mut self.role
                     && granted
                     && !forgot
+                    && !newer
                     && term == self.state.term
                 {
                     set.insert(from);
@@ -780,6 +787,14 @@ mod votes {
 
     /// Stands for term 2, its own vote durable; member 2 was seen to keep version 1.1.
     fn candidate() -> Agreement {
+        let mut candidate = standing();
+        let written = candidate.last_write;
+        candidate.persisted(Moment(10_000_000), written, &mut Vec::new());
+        candidate
+    }
+
+    /// As [`candidate`], its own vote not durable yet.
+    fn standing() -> Agreement {
         let state = Durable {
             term: Term(1),
             document: Some(Arc::new(document())),
@@ -795,8 +810,6 @@ mod votes {
             granted: true,
         };
         candidate.receive(late, MemberId(3), yes, &mut actions);
-        let written = candidate.last_write;
-        candidate.persisted(late, written, &mut actions);
         candidate
     }
 
@@ -812,6 +825,28 @@ mod votes {
     fn vote_of_a_voter_that_forgot_its_document_is_not_counted() {
         let mut candidate = candidate();
         candidate.receive(Moment(0), MemberId(2), vote(Version::ZERO), &mut Vec::new());
+        assert!(!candidate.leads());
+    }
+
+    #[test]
+    fn votes_of_the_others_make_no_leader_before_ones_own_is_durable() {
+        let mut candidate = standing();
+        let now = Moment(10_000_000);
+        for voter in [2, 3] {
+            let yes = vote(candidate.version());
+            candidate.receive(now, MemberId(voter), yes, &mut Vec::new());
+        }
+        assert!(!candidate.leads());
+        let written = candidate.last_write;
+        candidate.persisted(now, written, &mut Vec::new());
+        assert!(candidate.leads());
+    }
+
+    #[test]
+    fn vote_of_a_voter_with_a_newer_document_is_not_counted() {
+        let mut candidate = candidate();
+        let newer = Version::new(1, candidate.version().index + 1);
+        candidate.receive(Moment(0), MemberId(2), vote(newer), &mut Vec::new());
         assert!(!candidate.leads());
     }
 
