@@ -101,6 +101,11 @@ pub enum WaitFor {
         resource: ResourceId,
         detail: String,
     },
+    /// It is to be fenced first; `failed`: why that has not succeeded yet.
+    Fence {
+        node: MemberId,
+        failed: Option<String>,
+    },
     /// The policy after this failure is to wait.
     OperatorAfter {
         reason: Reason,
@@ -238,6 +243,17 @@ impl WaitFor {
                  must see to it",
                 name(node)
             ),
+            Self::Fence { node, failed: None } => format!("{} is fenced first", name(node)),
+            Self::Fence {
+                node,
+                failed: Some(detail),
+            } => {
+                let node = name(node);
+                format!(
+                    "{node} could not be fenced ({detail}), which is tried again; if {node} is surely powered off, \
+                     say so with `hotpair node down {node}`"
+                )
+            }
             Self::OperatorAfter { reason } => {
                 format!("the operator decides after this: {}", reason.text(config))
             }
