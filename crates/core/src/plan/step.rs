@@ -181,9 +181,17 @@ fn idle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
         detail,
     };
     if draft.needs_no_lease(group) && !draft.reported_down(group, holder) {
+        let wait_for = match draft.mirror_in_doubt(group, holder) {
+            Some((resource, problem)) => WaitFor::MirrorDoubt {
+                node: holder,
+                resource,
+                problem,
+            },
+            None => WaitFor::Report { node: holder },
+        };
         return Verdict::Waits {
             on: Some(holder),
-            wait_for: WaitFor::Report { node: holder },
+            wait_for,
         };
     }
     let able = draft

@@ -101,6 +101,12 @@ pub enum WaitFor {
         resource: ResourceId,
         detail: String,
     },
+    /// The holder needed no lease, so it may have written alone, and its disk does not tell.
+    MirrorDoubt {
+        node: MemberId,
+        resource: ResourceId,
+        problem: String,
+    },
     /// It is to be fenced first; `failed`: why that has not succeeded yet.
     Fence {
         node: MemberId,
@@ -243,6 +249,17 @@ impl WaitFor {
                  must see to it",
                 name(node)
             ),
+            Self::MirrorDoubt {
+                node,
+                resource,
+                problem,
+            } => {
+                let node = name(node);
+                format!(
+                    "{node} may have written to {resource} alone, and its disk does not tell ({problem}): mend the disk; \
+                     or, if such writes may be lost, stop hotpair on {node} and say `hotpair node down {node}`"
+                )
+            }
             Self::Fence { node, failed: None } => format!("{} is fenced first", name(node)),
             Self::Fence {
                 node,
