@@ -15,7 +15,7 @@ use hotpair_core::request::Request;
 use serde::{Deserialize, Serialize};
 
 pub use mirror::{MirrorView, MirrorWork};
-pub use status::StatusView;
+pub use status::{FenceView, StatusView};
 
 /// Version of this interface; the daemon refuses calls of another one, naming both.
 pub const VERSION: u32 = 1;
@@ -84,7 +84,11 @@ pub enum Call {
     Facts {
         wanted: Box<facts::Wanted>,
     },
-    /// The call on another node (`node`: its name): calls about mirrors, and [`Call::Facts`].
+    /// The fence devices; with `test` each is asked from this node whether it answers.
+    Fences {
+        test: bool,
+    },
+    /// The call on another node (`node`: its name): calls about mirrors, [`Call::Facts`], [`Call::Fences`].
     On {
         node: String,
         call: Box<Call>,
@@ -154,6 +158,7 @@ pub enum Reply {
     Mirrors(Vec<MirrorView>),
     MirrorFiles(files::FilesView),
     Facts(Box<facts::Host>),
+    Fences(Vec<FenceView>),
     /// Nothing was changed: what is wrong and what to do.
     Refused(String),
     /// No majority answered in time: it may still be done, or not.

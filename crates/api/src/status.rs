@@ -43,7 +43,26 @@ pub struct NodeView {
     pub maintenance: bool,
     pub drained: bool,
     pub held_out: bool,
+    /// It is to be fenced: by whom, why, and why that has not succeeded yet.
+    #[serde(default)]
+    pub fencing: Option<String>,
     pub links: Vec<LinkView>,
+}
+
+/// One fence device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceView {
+    pub device: String,
+    /// The node it fences.
+    pub node: String,
+    pub level: u8,
+    pub agent: String,
+    /// `reboot`, `off`.
+    pub action: String,
+    /// Whether it answers, if it was asked.
+    pub answers: Option<bool>,
+    /// What it said, or why it does not answer.
+    pub said: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -55,6 +55,8 @@ pub enum Command {
     #[command(subcommand)]
     Node(commands::node::NodeCommand),
     #[command(subcommand)]
+    Fence(commands::fence::FenceCommand),
+    #[command(subcommand)]
     Link(commands::link::LinkCommand),
     #[command(subcommand)]
     Mirror(commands::mirror::MirrorCommand),

@@ -1,6 +1,7 @@
 //! Reads the parts of a cluster that are not groups: name, timing, nodes, links, witness.
 
 pub(crate) mod detector;
+pub(crate) mod fence;
 pub(crate) mod group;
 pub(crate) mod ocf;
 pub(crate) mod resource;
@@ -8,11 +9,14 @@ pub(crate) mod volume;
 
 use crate::section::Section;
 use crate::words::{NAME_RULE, is_name, shown};
-use hotpair_core::config::{Cluster, Flapping, Link, Node, Timing, WithoutWitness, Witness};
+use hotpair_core::config::{
+    Cluster, Fencing, Flapping, Link, Node, Timing, WithoutWitness, Witness,
+};
 use hotpair_core::ids::{ClusterId, MemberId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::time::Duration;
 
 /// Port of heartbeats (UDP) and of the document (TCP) where none is given.
 pub const PORT: u16 = 14338;
@@ -23,6 +27,12 @@ pub const MAX_NODES: usize = 64;
 pub const MAX_LINKS: usize = 8;
 /// Number of the first witness; nodes are numbered below it.
 pub const FIRST_WITNESS: u8 = 200;
+
+/// Words for what two nodes without a witness do.
+pub(crate) const WITHOUT_WITNESS: [(&str, WithoutWitness); 2] = [
+    ("wait", WithoutWitness::Wait),
+    ("fence", WithoutWitness::Fence),
+];
 
 /// Names of profiles and their numbers.
 pub(crate) fn profiles() -> [(&'static str, Timing); 4] {
@@ -39,7 +49,7 @@ pub(crate) fn profiles() -> [(&'static str, Timing); 4] {
 pub(crate) fn cluster(root: &Section<'_>, base: Option<&Cluster>) -> Cluster {
     let nodes = nodes(root, base);
     let names = Names::new(&nodes);
-    let (name, profile, without_witness) = head(root);
+    let (name, profile, without_witness, fence_delay) = head(root);
     let mut cluster = Cluster {
         name,
         id: base.map_or(ClusterId(0), |base| base.id),
@@ -47,6 +57,7 @@ pub(crate) fn cluster(root: &Section<'_>, base: Option<&Cluster>) -> Cluster {
         witness: witness(root, base),
         without_witness,
         links: links(root, &names),
+        fencing: fence::fencing(root, &names, fence_delay),
         groups: group::groups(root, &names),
         flapping: flapping(root),
         nodes,
@@ -56,8 +67,13 @@ pub(crate) fn cluster(root: &Section<'_>, base: Option<&Cluster>) -> Cluster {
     cluster
 }
 
-fn head(root: &Section<'_>) -> (String, Timing, WithoutWitness) {
-    let default = (String::new(), Timing::standard(), WithoutWitness::Wait);
+fn head(root: &Section<'_>) -> (String, Timing, WithoutWitness, Duration) {
+    let default = (
+        String::new(),
+        Timing::standard(),
+        WithoutWitness::Wait,
+        Fencing::DELAY,
+    );
     let Some(section) = root.section("cluster") else {
         if !root.has("cluster") {
             let help = "begin with `[cluster]` and `name = \"…\"`";
@@ -69,10 +85,11 @@ fn head(root: &Section<'_>) -> (String, Timing, WithoutWitness) {
     let name = name_of(&section, "cluster").map_or(default.0, |(name, _)| name);
     let profile = section.choice("profile", &profiles()).unwrap_or(default.1);
     let policy = section
-        .choice("without_witness", &[("wait", WithoutWitness::Wait)])
+        .choice("without_witness", &WITHOUT_WITNESS)
         .unwrap_or_default();
+    let delay = section.seconds("fence_delay_s", 0..=600_000);
     section.finish();
-    (name, profile, policy)
+    (name, profile, policy, delay.unwrap_or(default.3))
 }
 
 /// The `name` of a section, by the rule for names.

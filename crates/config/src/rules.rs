@@ -1,6 +1,7 @@
 //! Rules that concern more than one place of the text, or the cluster as a whole.
 
 mod address;
+mod fence;
 mod mirror;
 mod mount;
 mod resource;
@@ -9,7 +10,7 @@ pub(crate) use resource::kind_name;
 
 use crate::finding::Findings;
 use crate::section::Places;
-use hotpair_core::config::{Cluster, Timing};
+use hotpair_core::config::{Cluster, Timing, WithoutWitness};
 use hotpair_core::document::{Document, MAX_BYTES};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ const RESERVED_BYTES: usize = 16 * 1024;
 pub(crate) fn check(cluster: &Cluster, places: &Places, findings: &Findings) {
     timing(&cluster.timing, places, findings);
     voters(cluster, places, findings);
+    fence::check(cluster, places, findings);
     links(cluster, places, findings);
     address::check(cluster, places, findings);
     resource::check(cluster, places, findings);
@@ -73,10 +75,11 @@ fn timing(timing: &Timing, places: &Places, findings: &Findings) {
 fn voters(cluster: &Cluster, places: &Places, findings: &Findings) {
     let nodes = cluster.nodes.len();
     match &cluster.witness {
+        None if nodes == 2 && cluster.without_witness == WithoutWitness::Fence => {}
         None if nodes > 0 && nodes.min(5).is_multiple_of(2) => {
             let message = format!("{nodes} nodes and no witness");
             let help = if nodes == 2 {
-                "when a node fails its groups wait for the operator (without_witness = \"wait\"); a [witness] on a third machine lets the other node take over by itself"
+                "when a node fails its groups wait for the operator (without_witness = \"wait\"); a [witness] on a third machine, or fence devices and without_witness = \"fence\", let the other node take over by itself"
             } else {
                 "when half of the nodes fail, groups wait for the operator; add a [witness] on another machine"
             };

@@ -2,17 +2,18 @@
 
 mod volume;
 
+use crate::read::fence::ACTION as FENCE_ACTION;
 use crate::read::group::{
     FINAL_ACTION, ON_STOP_FAILURE, ON_SWITCH_FAILURE, START, TAKEOVER, has_agent,
 };
 use crate::read::resource::{OTHERS, RUNNING_WITHIN, START_TIMEOUT, STOP_TIMEOUT};
-use crate::read::{PORT, detector, profiles};
+use crate::read::{PORT, WITHOUT_WITNESS, detector, profiles};
 use crate::words::size;
 use hotpair_core::config::{
-    Address, Check, Cluster, Detector, Environment, Failback, Flapping, Group, Ocf, OnStartFailure,
-    Resource, ResourceKind, Restart, Sql, Timing,
+    Address, Check, Cluster, Detector, Environment, Failback, FenceDevice, Fencing, Flapping,
+    Group, Ocf, OnStartFailure, Resource, ResourceKind, Restart, Sql, Timing,
 };
-use hotpair_core::ids::GroupId;
+use hotpair_core::ids::{GroupId, MemberId};
 use std::fmt::{Display, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,6 +26,17 @@ pub fn show(cluster: &Cluster) -> String {
     let mut out = Out(String::new());
     out.0.push_str("[cluster]\n");
     out.key("name", string(&cluster.name));
+    menu(
+        &mut out,
+        "without_witness",
+        &WITHOUT_WITNESS,
+        &cluster.without_witness,
+    );
+    out.unless(
+        cluster.fencing.delay == Fencing::DELAY,
+        "fence_delay_s",
+        seconds(cluster.fencing.delay),
+    );
     timing(&mut out, &cluster.timing);
     for node in cluster.nodes.values() {
         out.0.push_str("\n[[node]]\n");
@@ -52,6 +64,11 @@ pub fn show(cluster: &Cluster) -> String {
         out.0.push_str("\n[flapping]\n");
         out.key("times", cluster.flapping.times);
         out.key("window_s", seconds(cluster.flapping.window));
+    }
+    for (&node, levels) in &cluster.fencing.devices {
+        for device in levels {
+            fence(&mut out, cluster, node, device);
+        }
     }
     for (id, shown) in &cluster.groups {
         group(&mut out, cluster, id, shown);
@@ -126,12 +143,37 @@ fn timing(out: &mut Out, timing: &Timing) {
     }
 }
 
+fn fence(out: &mut Out, cluster: &Cluster, node: MemberId, device: &FenceDevice) {
+    out.header(&["fence", &device.name]);
+    out.key("node", string(&cluster.name_of(node)));
+    out.key("agent", string(&device.agent));
+    let parameters = device.parameters.iter();
+    let parameters = parameters.map(|(name, value)| (name.clone(), string(value)));
+    out.unless(
+        device.parameters.is_empty(),
+        "parameters",
+        table(parameters),
+    );
+    if let Some(secrets) = &device.secrets {
+        out.key("secrets", string(secrets));
+    }
+    menu(out, "action", &FENCE_ACTION, &device.action);
+    let timeout = device.timeout;
+    out.unless(
+        timeout == FenceDevice::TIMEOUT,
+        "timeout_s",
+        seconds(timeout),
+    );
+    out.unless(device.level == 1, "level", device.level);
+}
+
 fn group(out: &mut Out, cluster: &Cluster, id: &GroupId, group: &Group) {
     out.header(&["group", &id.0]);
     let nodes: Vec<_> = group.nodes.iter().map(|&n| cluster.name_of(n)).collect();
     out.key("nodes", list(&nodes));
     let by_default = has_agent(&group.resources);
     out.unless(group.ungated == by_default, "ungated", group.ungated);
+    out.unless(!group.fence, "fence", group.fence);
     out.unless(group.priority == 0, "priority", group.priority);
     menu(out, "start", &START, &group.start);
     menu(out, "takeover", &TAKEOVER, &group.takeover);

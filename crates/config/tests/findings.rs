@@ -143,6 +143,13 @@ cases! {
     refuses_a_wrong_word: Error "nodes = [\"n1\", \"n2\"]" => "nodes = [\"n1\", \"n2\"]\ntakeover = \"nevr\"", 27:12 "`takeover` cannot be \"nevr\"";
     refuses_a_zero_character: Error "[\"/bin/s\"]" => "[\"/bin/s\", \"\\u0000\"]", 33:22 "zero character";
     counts_columns_in_characters: Error "addresses = { n1 = \"10.0.1.1\", n2 = \"10.0.1.2\" }" => "addresses = { \"主\" = \"10.0.1.1\", n1 = \"10.0.1.1\", n2 = \"10.0.1.2\" }", 19:15 "no node `主`";
+    refuses_to_rely_on_a_fence_device_that_is_not_there: Error "name = \"c\"" => "name = \"c\"\nwithout_witness = \"fence\"", 3:19 "no fence device for n1, n2";
+    refuses_a_group_that_relies_on_a_fence_device_of_one_node_only: Error "tcp = 80\n" => "tcp = 80\n[fence.d]\nnode = \"n1\"\nagent = \"fence_dummy\"\n[group.h]\nnodes = [\"n1\", \"n2\"]\nfence = true\n", 43:9 "relies on fencing, but no fence device is described for n2";
+    refuses_a_fence_device_of_an_unknown_node: Error "tcp = 80" => "tcp = 80\n[fence.d]\nnode = \"n9\"\nagent = \"fence_dummy\"", 39:8 "there is no node `n9`";
+    refuses_a_fence_agent_that_is_no_name: Error "tcp = 80" => "tcp = 80\n[fence.d]\nnode = \"n1\"\nagent = \"../x\"", 40:9 "`../x` does not name a fence agent";
+    refuses_the_action_among_the_parameters: Error "tcp = 80" => "tcp = 80\n[fence.d]\nnode = \"n1\"\nagent = \"fence_dummy\"\nparameters = { action = \"on\" }", 41:14 "`action` is given to the agent by hotpair";
+    warns_of_a_password_in_the_configuration: Warning "tcp = 80" => "tcp = 80\n[fence.d]\nnode = \"n1\"\nagent = \"fence_dummy\"\nparameters = { passwd = \"x\" }", 41:14 "`passwd` stands in the configuration";
+    refuses_secrets_without_full_path: Error "tcp = 80" => "tcp = 80\n[fence.d]\nnode = \"n1\"\nagent = \"fence_dummy\"\nsecrets = \"x\"", 41:11 "`x` is no full path";
     refuses_an_address_in_two_groups: Error "tcp = 80\n" => "tcp = 80\n[group.h]\nnodes = [\"n2\"]\n[group.h.address.ip]\naddress = \"10.0.0.100/24\"\nnics = [\"eth0\"]\n", 41:11 "belongs to `ip` of group `g` already";
     refuses_a_resource_in_two_groups: Error "tcp = 80\n" => "tcp = 80\n[group.h]\nnodes = [\"n2\"]\n[group.h.service.s]\ncommand = [\"/bin/s\"]\n", 41:11 "two groups share a resource";
 }

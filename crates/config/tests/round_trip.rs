@@ -332,6 +332,7 @@ fn policies() -> impl Strategy<Value = Group> {
             on_switch_failure: p.7,
             priority: p.8,
             ungated: p.9,
+            fence: false,
         })
 }
 
@@ -377,6 +378,8 @@ prop_compose! {
         port in prop_oneof![Just(14338u16), 1u16..],
         groups in btree_map(name(), (policies(), btree_map(name(), resource(), 0..4), any::<prop::sample::Index>()), 0..4),
         flapping in (1u32..100, time(1_000, 900_000)),
+        fence_timeouts in prop::collection::vec((time(1_000, 600_000), 1u8..=9, any::<bool>()), 0..3),
+        fence_delay in time(0, 600_000),
     ) -> Cluster {
         let mut used = BTreeSet::new();
         let nodes: BTreeMap<_, _> = nodes.into_iter()
@@ -395,6 +398,7 @@ prop_compose! {
             name,
             addresses: nodes.keys().map(|&id| (id, SocketAddr::new(ip(number, id.0), port))).collect(),
         }).collect();
+        let devices = fences(&fence_timeouts, *nodes.keys().next().expect("a node"));
         let mut host = 70;
         let groups = groups.into_iter().map(|(name, (policies, resources, first))| {
             let mut ids: Vec<_> = nodes.keys().copied().collect();
@@ -416,9 +420,33 @@ prop_compose! {
             without_witness: WithoutWitness::Wait,
             links,
             groups,
+            fencing: Fencing { devices, delay: fence_delay },
             flapping: Flapping { times: flapping.0, window: flapping.1 },
         }
     }
+}
+
+/// Devices of one node, in order.
+fn fences(drawn: &[(Duration, u8, bool)], node: MemberId) -> BTreeMap<MemberId, Vec<FenceDevice>> {
+    let device = |(number, &(timeout, level, off)): (usize, &(Duration, u8, bool))| FenceDevice {
+        name: format!("device{number}"),
+        level,
+        agent: if off { "fence_ipmilan" } else { "/opt/own" }.into(),
+        parameters: [("ip".to_owned(), format!("10.9.0.{number}"))].into(),
+        secrets: off.then(|| "/etc/hotpair/fence".into()),
+        action: if off {
+            FenceAction::Off
+        } else {
+            FenceAction::Reboot
+        },
+        timeout,
+    };
+    let mut levels: Vec<_> = drawn.iter().enumerate().map(device).collect();
+    levels.sort_by_key(|device| (device.level, device.name.clone()));
+    if levels.is_empty() {
+        return BTreeMap::new();
+    }
+    [(node, levels)].into()
 }
 
 /// Gives each address an address of its own, each mirror devices and a port, each mount a mirror before

@@ -22,6 +22,45 @@ pub struct Cluster {
     pub groups: BTreeMap<GroupId, Group>,
     /// Hold a node that failed this often within the window out of automatic takeover.
     pub flapping: Flapping,
+    /// What can cut a node off from power or network, for each node that has such a thing.
+    pub fencing: Fencing,
+}
+
+/// The fence devices of all nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct Fencing {
+    /// Devices of each node in the order in which they are tried until one succeeds: by level, then by name. At
+    /// least one where there is an entry.
+    pub devices: BTreeMap<MemberId, Vec<FenceDevice>>,
+    /// How much longer the side that shall lose a race waits before it fences, where the nodes have no third
+    /// vote: longer than a device takes. Default 10 s.
+    pub delay: Duration,
+}
+
+/// One device that can fence a node, driven by a program of the `fence-agents` package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct FenceDevice {
+    pub name: String,
+    /// 1 to 9; lower ones are tried first.
+    pub level: u8,
+    /// `fence_ipmilan`, …: found in the usual directories; or an absolute path.
+    pub agent: String,
+    /// Given to the agent on its standard input, as `name=value` lines.
+    pub parameters: BTreeMap<String, String>,
+    /// File with more such lines, on every node, readable by root alone: what must not be in the document.
+    pub secrets: Option<String>,
+    pub action: FenceAction,
+    /// Limit of one call of the agent. Default 60 s.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum FenceAction {
+    /// Off, and on again.
+    #[default]
+    Reboot,
+    /// Off until somebody switches it on.
+    Off,
 }
 
 /// A machine that runs groups.
@@ -47,6 +86,8 @@ pub enum WithoutWitness {
     /// Groups stay where they are until the operator says that the peer is down.
     #[default]
     Wait,
+    /// … or until its fence device has said that it is.
+    Fence,
 }
 
 /// One way heartbeats travel: an address for each node, in one network.
@@ -100,6 +141,8 @@ pub struct Group {
     pub priority: i32,
     /// It has effects that neither an address nor a mirror gate stops.
     pub ungated: bool,
+    /// It is taken over from a silent node only when that was fenced. Its nodes have fence devices.
+    pub fence: bool,
 }
 
 /// Does the cluster start the group by itself?
@@ -158,6 +201,8 @@ pub enum OnStopFailure {
     Wait,
     /// Kill what is left of the group.
     Kill,
+    /// Fence the node.
+    Fence,
 }
 
 /// When every node has failed to run the group.
@@ -603,6 +648,33 @@ impl Default for Restart {
         Self {
             max: 3,
             window: Duration::from_secs(60),
+        }
+    }
+}
+
+impl FenceDevice {
+    /// [`FenceDevice::timeout`] where none is given.
+    pub const TIMEOUT: Duration = Duration::from_secs(60);
+}
+
+impl Fencing {
+    /// [`Fencing::delay`] where none is given.
+    pub const DELAY: Duration = Duration::from_secs(10);
+
+    /// Can the node be fenced at all?
+    #[must_use]
+    pub fn has(&self, node: MemberId) -> bool {
+        self.devices
+            .get(&node)
+            .is_some_and(|levels| !levels.is_empty())
+    }
+}
+
+impl Default for Fencing {
+    fn default() -> Self {
+        Self {
+            devices: BTreeMap::new(),
+            delay: Self::DELAY,
         }
     }
 }

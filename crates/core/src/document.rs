@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Format this build reads and writes. A member with an older build keeps and hands on a newer
 /// document, votes and holds, but does not lead.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 
 /// Largest document that is accepted, encoded: 64 KiB.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -131,6 +131,8 @@ pub enum PinReason {
     Never,
     /// The witness has been silent while the nodes see each other.
     WitnessSilent,
+    /// No third vote: only a fence device's word frees what a silent node may run.
+    Fence,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
@@ -150,8 +152,24 @@ pub struct Membership {
     /// The host boot that was last fenced or declared down by the operator;
     /// [`HostBoot::UNHEARD`] if no boot of it had been heard of.
     pub down_boot: Option<HostBoot>,
+    /// The node that fenced it; `None`: it was the operator's word.
+    pub down_by: Option<MemberId>,
     /// Leaves whatever becomes of its groups: those nobody else can run are stopped.
     pub forced: bool,
+    /// It is to be fenced.
+    pub fencing: Option<FenceOrder>,
+}
+
+/// The order to one node to fence another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct FenceOrder {
+    /// The host boot to end; a later one is left alone.
+    pub boot: HostBoot,
+    /// The node that does it.
+    pub by: MemberId,
+    pub reason: Reason,
+    /// Why it did not succeed, the last time it was tried. It is tried again as long as the order stands.
+    pub failed: Option<String>,
 }
 
 /// One entry of the history.

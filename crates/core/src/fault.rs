@@ -82,11 +82,13 @@ pub enum Fault {
     DiskRefusesTooSoon,
     /// Slots of a quorum disk that are older than they were are believed.
     DiskTrustsOldSectors,
+    /// A node counts as fenced as soon as its device has been asked.
+    FenceUnconfirmed,
 }
 
 impl Fault {
     /// Every fault, in order.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::StartWithoutCheck,
         Self::NoSilenceAfterHostRestart,
         Self::LeaseFromReceipt,
@@ -124,6 +126,7 @@ impl Fault {
         Self::DiskIdleHidesLease,
         Self::DiskRefusesTooSoon,
         Self::DiskTrustsOldSectors,
+        Self::FenceUnconfirmed,
     ];
 }
 

@@ -330,7 +330,7 @@ pub struct MirrorCommitted {
     /// Holder and epoch by that document: nothing is opened unless they are those kept, too.
     pub holder: Option<MemberId>,
     pub epoch: Epoch,
-    /// The group is pinned: nobody takes it over, so after this time without an answer the holder
+    /// The group is pinned, and not until its node is fenced: nobody takes it over, so after this time without an answer the holder
     /// may go on alone, on its own mark on the disk.
     pub solo_after: Option<Duration>,
 }

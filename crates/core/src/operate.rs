@@ -90,6 +90,13 @@ pub fn apply(view: &View<'_>, request: &Request) -> Result<Accepted, String> {
         Request::ResourceRestart { group, resource } => desk.restart_resource(group, resource),
         Request::Leave { nodes, force } => desk.leave(nodes, *force),
         Request::FormAlone { node } => desk.form_alone(*node),
+        Request::NodeFence { node } => desk.fence(*node),
+        Request::NodeFenced {
+            node,
+            boot,
+            by,
+            result,
+        } => desk.fenced(*node, *boot, *by, result),
     }
 }
 

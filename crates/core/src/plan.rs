@@ -13,6 +13,7 @@
 
 mod change;
 mod failure;
+mod fence;
 mod fitness;
 mod members;
 mod mirror;
@@ -254,7 +255,10 @@ impl<'a> Draft<'a> {
             return None;
         }
         if self.declared_down(member) {
-            return Some(Reason::NodeDeclaredDown { node: member });
+            return Some(match self.membership(member).down_by {
+                Some(by) => Reason::NodeFenced { node: member, by },
+                None => Reason::NodeDeclaredDown { node: member },
+            });
         }
         if self.membership(member).left {
             return Some(Reason::NodeLeft { node: member });

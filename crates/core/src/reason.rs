@@ -5,7 +5,7 @@
 //! [`Reason::text`] for the names of a configuration.
 
 use crate::config::Cluster;
-use crate::ids::{MemberId, ResourceId};
+use crate::ids::{GroupId, MemberId, ResourceId};
 use crate::mirror::Copy;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -92,6 +92,27 @@ pub enum Reason {
         node: MemberId,
         copy: Copy,
     },
+    /// It could not be stopped there, and the policy is to fence the node.
+    StopFailed {
+        node: MemberId,
+        group: GroupId,
+        resource: ResourceId,
+    },
+    /// A fence device said that the node is off.
+    NodeFenced {
+        node: MemberId,
+        by: MemberId,
+    },
+    /// A node is to be fenced.
+    Fencing {
+        node: MemberId,
+        by: MemberId,
+        why: Box<Reason>,
+    },
+    FenceFailed {
+        node: MemberId,
+        detail: String,
+    },
 }
 
 impl Reason {
@@ -165,6 +186,7 @@ impl Reason {
                 }
                 Pin::Never => "pinned: its takeover policy is `never`".into(),
                 Pin::WitnessSilent => "pinned: the witness has been silent for 10 s".into(),
+                Pin::Fence => "pinned: without a witness a takeover needs its node fenced".into(),
             },
             Self::Unpinned => "its node holds a lease again".into(),
             Self::HeldOut {
@@ -185,6 +207,22 @@ impl Reason {
                 node,
                 copy,
             } => copy.sentence(resource, &name(*node)),
+            Self::StopFailed {
+                node,
+                group,
+                resource,
+            } => format!(
+                "{resource} of {group} could not be stopped on {}",
+                name(*node)
+            ),
+            Self::NodeFenced { node, by } => format!("{} was fenced by {}", name(*node), name(*by)),
+            Self::Fencing { node, by, why } => {
+                let why = why.sentence(name);
+                format!("{} is to be fenced by {}: {why}", name(*node), name(*by))
+            }
+            Self::FenceFailed { node, detail } => {
+                format!("{} could not be fenced: {detail}", name(*node))
+            }
         }
     }
 }

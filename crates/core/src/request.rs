@@ -1,7 +1,7 @@
 //! What the operator asks for. Applied to the document by the leader; any member passes it on.
 
 use crate::config::Cluster;
-use crate::ids::{GroupId, MemberId, ResourceId};
+use crate::ids::{GroupId, HostBoot, MemberId, ResourceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -102,6 +102,18 @@ pub enum Request {
     /// alone.
     FormAlone {
         node: MemberId,
+    },
+    /// The operator wants the node fenced.
+    NodeFence {
+        node: MemberId,
+    },
+    /// A node's word about the order to fence another one: it is off, or why not. Made by nodes, not by
+    /// operators.
+    NodeFenced {
+        node: MemberId,
+        boot: HostBoot,
+        by: MemberId,
+        result: Result<(), String>,
     },
 }
 

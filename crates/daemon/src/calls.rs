@@ -59,6 +59,18 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             });
             return;
         }
+        Call::Fences { test } => {
+            let Some(document) = daemon.node.document().cloned() else {
+                let _ = reply.send(Reply::Refused(NO_DOCUMENT.into()).into());
+                return;
+            };
+            // Devices may take their time.
+            tokio::task::spawn_blocking(move || {
+                let views = crate::fence::views(&document.config, test);
+                let _ = reply.send(Reply::Fences(views).into());
+            });
+            return;
+        }
         Call::On { node, call } => return daemon.pass_on(&node, *call, reply),
         Call::Mirrors => mirrors(daemon).into(),
         Call::MirrorWork {
@@ -119,6 +131,7 @@ pub(crate) fn may_be_passed(call: &Call) -> bool {
             | Call::MirrorPlace { .. }
             | Call::MirrorFiles { .. }
             | Call::Facts { .. }
+            | Call::Fences { .. }
     )
 }
 

@@ -87,6 +87,7 @@ struct Channels {
     written: mpsc::UnboundedReceiver<Written>,
     asked: mpsc::UnboundedReceiver<Asked>,
     mirrors: mpsc::UnboundedReceiver<MirrorNews>,
+    fenced: mpsc::UnboundedReceiver<Input>,
 }
 
 pub(crate) struct Daemon {
@@ -110,6 +111,7 @@ pub(crate) struct Daemon {
     writes: std::sync::mpsc::Sender<(PersistId, Box<Durable>)>,
     pub(crate) events: EventLog,
     waiting: BTreeMap<u64, Waiting>,
+    fenced: mpsc::UnboundedSender<Input>,
     passing: Passing,
     next_request: u64,
     pub(crate) sights: Vec<LinkSight>,
@@ -170,6 +172,7 @@ impl Daemon {
         let (net_sender, net) = mpsc::unbounded_channel();
         let transport = Transport::new(net_sender);
         let (written_sender, written) = mpsc::unbounded_channel();
+        let (fenced_sender, fenced) = mpsc::unbounded_channel();
         let (asked_sender, asked) = mpsc::unbounded_channel();
         tokio::spawn(server::serve(listener, asked_sender));
         let (guard_sender, guard) = mpsc::unbounded_channel();
@@ -201,7 +204,9 @@ impl Daemon {
                 written,
                 asked,
                 mirrors: mirror_news,
+                fenced,
             }),
+            fenced: fenced_sender,
             keys,
             boot,
             cluster,
@@ -277,6 +282,7 @@ impl Daemon {
                 Some(net) = channels.net.recv() => self.net(net),
                 Some(written) = channels.written.recv() => self.written(written),
                 Some(asked) = channels.asked.recv() => self.asked(asked),
+                Some(input) = channels.fenced.recv() => self.step(input),
                 _ = terminate.recv() => {
                     self.log(Level::Message, "the daemon was told to end; services go on for 2 s without it");
                     self.ended = true;
@@ -357,6 +363,7 @@ impl Daemon {
                 } => self.mirrors.order(&(group, resource), *orders),
                 Action::Answer { id, outcome } => self.answered(id, outcome),
                 Action::Event(event) => self.record(&event),
+                Action::Fence { node, boot } => self.fence(node, boot),
                 Action::Host(action) => self.host_action(action),
             }
         }
@@ -375,6 +382,26 @@ impl Daemon {
             Reason::Operator { request } => !request.starts_with("group switch"),
             _ => false,
         })
+    }
+
+    /// Uses the devices of a node; a thread waits for them, however long they take.
+    fn fence(&mut self, node: MemberId, boot: HostBoot) {
+        let document = self.node.document();
+        let config = document.map(|document| &document.config);
+        let name = config.map_or_else(|| node.to_string(), |config| config.name_of(node));
+        let devices = config.and_then(|config| config.fencing.devices.get(&node));
+        let devices = devices.cloned().unwrap_or_default();
+        self.log(Level::Warning, &format!("{name} is being fenced"));
+        let fenced = self.fenced.clone();
+        let work = move || {
+            let result = crate::fence::fence(&devices);
+            let _ = fenced.send(Input::Fenced { node, boot, result });
+        };
+        let started = std::thread::Builder::new().name("fence".into()).spawn(work);
+        if let Err(error) = started {
+            let result = Err(format!("no thread for it: {error}"));
+            let _ = self.fenced.send(Input::Fenced { node, boot, result });
+        }
     }
 
     /// The final action of a group that could run nowhere.

@@ -475,6 +475,7 @@ mod tests {
                 ]),
             }],
             groups: BTreeMap::new(),
+            fencing: Default::default(),
             flapping: hotpair_core::config::Flapping::default(),
         })
     }

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod directory_move;
 pub mod events;
 pub mod executor;
+pub mod fence;
 pub mod guard;
 pub mod join;
 mod looks;

@@ -97,6 +97,9 @@ fn guarantee(document: &Document) -> (&'static str, String) {
             WithoutWitness::Wait => {
                 "two votes and no witness: nothing is taken over without the operator's word; add a witness".to_owned()
             }
+            WithoutWitness::Fence => {
+                "two votes and no witness: a node takes over once the other one was fenced".to_owned()
+            }
         },
         _ => format!("{votes} votes: a majority decides"),
     };
@@ -147,6 +150,18 @@ fn node_view(
         maintenance: membership.maintenance,
         drained: membership.drained,
         held_out: membership.held_out,
+        fencing: membership
+            .fencing
+            .as_ref()
+            .map(|order| {
+                let by = config.name_of(order.by);
+                let why = order.reason.text(config);
+                match &order.failed {
+                    None => format!("being fenced by {by}: {why}"),
+                    Some(failed) => format!("could not be fenced by {by}: {failed}"),
+                }
+            })
+            .or_else(|| status.members.get(&node)?.fencing.clone()),
         links: links(status, config, node, sights),
     }
 }

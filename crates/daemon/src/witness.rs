@@ -500,6 +500,7 @@ impl Voter {
                 | Action::Mirror { .. }
                 | Action::Answer { .. }
                 | Action::Event(_)
+                | Action::Fence { .. }
                 | Action::Host(_) => {}
             }
         }

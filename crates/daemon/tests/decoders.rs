@@ -47,6 +47,7 @@ fn document() -> Document {
             ]),
         }],
         groups: BTreeMap::new(),
+        fencing: Default::default(),
         flapping: Flapping::default(),
     })
 }

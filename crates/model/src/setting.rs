@@ -124,6 +124,7 @@ impl Setting {
             without_witness: WithoutWitness::Wait,
             links: Vec::new(),
             groups: BTreeMap::from([(group_id(), group(self.nodes))]),
+            fencing: Default::default(),
             flapping: Flapping {
                 times: 0,
                 window: Duration::from_secs(600),
@@ -180,5 +181,6 @@ fn group(nodes: usize) -> Group {
         on_switch_failure: OnSwitchFailure::GoBack,
         priority: 0,
         ungated: false,
+        fence: false,
     }
 }

@@ -708,7 +708,7 @@ impl World {
                         self.judge(verdict);
                     }
                 }
-                Action::Answer { .. } | Action::Host(_) => {}
+                Action::Answer { .. } | Action::Fence { .. } | Action::Host(_) => {}
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use crate::rng::Rng;
 use hotpair_core::config::{
-    Address, Check, Cluster, Detector, Environment, Failback, FinalAction, Flapping, Group, Link,
-    Node, Ocf, OnStartFailure, OnStopFailure, OnSwitchFailure, Program, Resource, ResourceKind,
-    Restart, Service, StartMode, Takeover, Timing, WithoutWitness, Witness,
+    Address, Check, Cluster, Detector, Environment, Failback, FenceAction, FenceDevice,
+    FinalAction, Flapping, Group, Link, Node, Ocf, OnStartFailure, OnStopFailure, OnSwitchFailure,
+    Program, Resource, ResourceKind, Restart, Service, StartMode, Takeover, Timing, WithoutWitness,
+    Witness,
 };
 use hotpair_core::ids::{ClusterId, GroupId, MemberId, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -179,6 +180,7 @@ fn empty(nodes: usize, witness: bool, timing: Timing) -> Cluster {
             addresses: BTreeMap::new(),
         }],
         groups: BTreeMap::new(),
+        fencing: Default::default(),
         flapping: Flapping::default(),
     };
     for index in 0..nodes {
@@ -247,6 +249,7 @@ fn plain_group(index: usize, nodes: usize) -> Group {
         on_switch_failure: OnSwitchFailure::GoBack,
         priority: 0,
         ungated: false,
+        fence: false,
     }
 }
 
@@ -290,6 +293,31 @@ fn draw_group(rng: &mut Rng, index: usize, nodes: usize) -> Group {
     group.priority = i32::try_from(rng.below(3)).unwrap_or(0);
     group.ungated = rng.percent(15);
     group
+}
+
+/// Gives every node a fence device, and groups that rely on it.
+pub fn draw_fences(rng: &mut Rng, cluster: &mut Cluster) {
+    let device = FenceDevice {
+        name: "device".into(),
+        level: 1,
+        agent: "fence_simulated".into(),
+        parameters: BTreeMap::new(),
+        secrets: None,
+        action: FenceAction::Reboot,
+        timeout: Duration::from_secs(10),
+    };
+    let nodes = cluster.nodes.keys();
+    cluster.fencing.devices = nodes.map(|&node| (node, vec![device.clone()])).collect();
+    cluster.fencing.delay = Duration::from_millis(rng.range(0, 10_000));
+    if rng.percent(70) {
+        cluster.without_witness = WithoutWitness::Fence;
+    }
+    for group in cluster.groups.values_mut() {
+        group.fence = rng.percent(50);
+        if rng.percent(50) {
+            group.on_stop_failure = OnStopFailure::Fence;
+        }
+    }
 }
 
 fn draw_resources(rng: &mut Rng, group: &mut Group) {

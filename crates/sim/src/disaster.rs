@@ -1,9 +1,12 @@
 //! Faults happen: power, processes, pauses, clocks, disks, links.
 
+use crate::cluster::host_of;
 use crate::fault::{Fault, Spoil};
 use crate::host::{PartState, Spoiled};
 use crate::world::{Event, Lane, Storm, World, note};
 use hotpair_core::guard::GuardInput;
+use hotpair_core::ids::{HostBoot, MemberId};
+use hotpair_core::node::Input;
 
 /// The hardware watchdog of a host with ungated groups: it is reset when its guard did nothing for
 /// so long. Shorter than the shortest `ungated_margin` drawn.
@@ -138,6 +141,47 @@ impl World {
         self.mirror_power_cut(host);
         self.queue
             .push(self.now_us + for_us, Event::PowerOn { host });
+    }
+
+    /// The device works by a network of its own. Once asked it does its work, whatever becomes of who asked.
+    pub(crate) fn use_fence_device(&mut self, by: usize, node: MemberId, boot: HostBoot) {
+        let takes = self.rng.range(50_000, 6_000_000);
+        let ok = self.rng.percent(85);
+        let life = self.hosts[by].node.life;
+        note!(self, "m{} fences {node} ({boot})", by + 1);
+        self.fences_under_way += 1;
+        self.queue.push(
+            self.now_us + takes,
+            Event::Fenced {
+                by,
+                life,
+                node,
+                boot,
+                ok,
+            },
+        );
+    }
+
+    pub(crate) fn fenced(
+        &mut self,
+        by: usize,
+        life: u64,
+        node: MemberId,
+        boot: HostBoot,
+        ok: bool,
+    ) {
+        self.fences_under_way -= 1;
+        let result = if ok {
+            // Whatever boot it is in by now.
+            let off = self.rng.range(500_000, 5_000_000);
+            self.power_cut(host_of(node), off);
+            Ok(())
+        } else {
+            Err("the device does not answer".to_owned())
+        };
+        if self.hosts[by].node.life == life {
+            self.tell_node(by, Input::Fenced { node, boot, result });
+        }
     }
 
     fn end_writes(&mut self, host: usize, done: bool) {

@@ -90,6 +90,10 @@ impl World {
     }
 
     pub(crate) fn answered(&mut self, host: usize, id: u64, outcome: Outcome) {
+        // Of the node's own request: nobody waits.
+        if id == hotpair_core::node::FENCE_REQUEST {
+            return;
+        }
         note!(self, "m{} ANSWERS {id}: {outcome:?}", host + 1);
         let (Outcome::Done(text) | Outcome::Refused(text) | Outcome::Undecided(text)) = &outcome;
         if text.trim().is_empty() {
@@ -483,6 +487,9 @@ fn repairs(document: &Arc<Document>, world: &World) -> Vec<Request> {
 /// Why the cluster is not as it should be after healing, if it is not.
 #[must_use]
 pub fn unsettled(world: &World) -> Option<String> {
+    if world.fences_under_way > 0 {
+        return Some("a node is being fenced".into());
+    }
     let Some(document) = world.ledger.newest() else {
         return Some("nothing is committed".into());
     };

@@ -15,7 +15,7 @@ use crate::check::Rule;
 use crate::rng::Rng;
 use crate::run::{Outcome, heal, watch};
 use crate::world::World;
-use hotpair_core::config::{OnSplitBrain, ResourceKind};
+use hotpair_core::config::{OnSplitBrain, ResourceKind, WithoutWitness};
 use hotpair_core::fault::{Fault, plant};
 use stage::{Played, Setting, Stage, setting};
 use std::sync::Mutex;
@@ -140,6 +140,15 @@ fn with_disk_and_patience(rng: &mut Rng) -> Setting {
     setting
 }
 
+/// No third vote: a takeover needs the holder fenced.
+fn with_fences(rng: &mut Rng) -> Setting {
+    let mut setting = setting(rng, 2, false);
+    crate::cluster::draw_fences(rng, &mut setting.cluster);
+    setting.cluster.without_witness = WithoutWitness::Fence;
+    setting.cluster.fencing.delay = std::time::Duration::from_secs(1);
+    setting
+}
+
 /// The group rests on a mirror; the operator decides about split-brain.
 fn mirrored(rng: &mut Rng) -> Setting {
     let mut setting = pair(rng);
@@ -155,7 +164,7 @@ fn mirrored(rng: &mut Rng) -> Setting {
 }
 
 /// Every planted fault with its schedule and the number of seeds that must be enough to catch it.
-pub const CASES: [Case; 35] = [
+pub const CASES: [Case; 36] = [
     case(Fault::StartWithoutCheck, 10, pair, leases::isolated_holder),
     case(
         Fault::NoSilenceAfterHostRestart,
@@ -303,6 +312,12 @@ pub const CASES: [Case; 35] = [
         20,
         with_disk,
         disks::old_sectors,
+    ),
+    case(
+        Fault::FenceUnconfirmed,
+        10,
+        with_fences,
+        pins::frozen_holder,
     ),
 ];
 

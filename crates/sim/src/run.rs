@@ -22,6 +22,8 @@ const WITH_MIRROR: u64 = 25;
 
 /// So many of a hundred seeds with an even number of nodes and a witness have a quorum disk for it.
 const WITH_QUORUM_DISK: u64 = 30;
+/// Percent of the seeds whose nodes have fence devices.
+const WITH_FENCE_DEVICES: u64 = 25;
 
 /// Longest time until the disks are at rest once the application asks for nothing more.
 const IDLE_US: u64 = 30 * SECOND;
@@ -78,6 +80,11 @@ impl Plan {
             let heartbeat = u64::try_from(cluster.timing.heartbeat.as_micros()).unwrap_or(20_000);
             let fast = rng.range(100, heartbeat / 10);
             machines.quorum_us = Some((fast, fast + rng.range(100, heartbeat / 3)));
+        }
+        // Likewise.
+        let mut rng = Rng::new(seed, 8);
+        if rng.percent(WITH_FENCE_DEVICES) {
+            cluster::draw_fences(&mut rng, &mut cluster);
         }
         Self {
             seed,

@@ -262,6 +262,7 @@ impl World {
                 note!(self, "m{} reboots itself", host + 1);
                 self.power_cut(host, 2_000_000);
             }
+            Action::Fence { node, boot } => self.use_fence_device(host, node, boot),
             Action::Host(HostAction::StopHotpair) => self.stop_hotpair(host, 3_000_000),
         }
     }

@@ -64,6 +64,14 @@ pub enum Event {
         host: usize,
         life: u64,
     },
+    /// A fence device, used a while ago, takes effect, or fails.
+    Fenced {
+        by: usize,
+        life: u64,
+        node: MemberId,
+        boot: HostBoot,
+        ok: bool,
+    },
     /// The cutting of a group, begun a while ago, ends.
     LateCut {
         host: usize,
@@ -140,6 +148,8 @@ pub struct World {
     pub machines: Machines,
     pub ledger: Ledger,
     pub violation: Option<Violation>,
+    /// Fence devices that were asked and have not acted yet.
+    pub fences_under_way: usize,
     pub desk: crate::operator::Desk,
     /// Of one of the groups.
     pub mirror: Option<Box<Mirrored>>,
@@ -212,6 +222,7 @@ impl World {
             machines: machines.clone(),
             ledger: Ledger::default(),
             violation: None,
+            fences_under_way: 0,
             desk: crate::operator::Desk::default(),
             mirror: Mirrored::of(cluster, seed).map(Box::new),
             quorum: quorum(cluster, machines),
@@ -334,6 +345,13 @@ impl World {
             Event::Written { host, power } => self.written(host, power),
             Event::Credit { host, life } => self.credit(host, life),
             Event::Detect { host, life } => self.detect(host, life),
+            Event::Fenced {
+                by,
+                life,
+                node,
+                boot,
+                ok,
+            } => self.fenced(by, life, node, boot, ok),
             Event::LateCut { host, power, group } => {
                 if self.hosts[host].power == power {
                     self.cut(host, &group);

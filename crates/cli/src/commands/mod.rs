@@ -7,6 +7,7 @@ pub mod config;
 pub mod drill;
 pub mod events;
 pub mod explain;
+pub mod fence;
 pub mod group;
 pub mod guard;
 pub mod init;
@@ -60,6 +61,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Disarm(change) => session.change(Request::Disarm, change.dry_run),
         Command::Arm(change) => session.change(Request::Arm, change.dry_run),
         Command::Node(command) => node::run(session, command),
+        Command::Fence(command) => fence::run(session, command),
         Command::Link(command) => link::run(session, command),
         Command::Mirror(command) => mirror::run(session, command),
         Command::Config(command) => config::run(session, command),

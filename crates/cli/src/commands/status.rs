@@ -162,18 +162,19 @@ pub fn nodes(status: &StatusView, ink: Ink) -> String {
     out
 }
 
-fn marks(status: &StatusView, node: &NodeView) -> Vec<&'static str> {
-    [
+fn marks<'a>(status: &StatusView, node: &'a NodeView) -> Vec<&'a str> {
+    let flags = [
         (status.leader.as_ref() == Some(&node.name), "leader"),
         (status.node == node.name, "this node"),
         (!node.votes, "no vote"),
         (node.maintenance, "maintenance"),
         (node.drained, "drained"),
         (node.held_out, "held out (flapping)"),
-    ]
-    .into_iter()
-    .filter_map(|(holds, mark)| holds.then_some(mark))
-    .collect()
+    ];
+    let flags = flags
+        .into_iter()
+        .filter_map(|(holds, mark)| holds.then_some(mark));
+    flags.chain(node.fencing.as_deref()).collect()
 }
 
 fn link_text(link: &LinkView, ink: Ink) -> String {

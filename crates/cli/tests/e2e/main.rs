@@ -7,6 +7,7 @@
 mod agents;
 mod cluster;
 mod databases;
+mod fencing;
 mod input;
 mod links;
 mod mirror_care;

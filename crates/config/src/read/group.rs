@@ -19,8 +19,11 @@ pub(crate) const TAKEOVER: [(&str, Takeover); 3] = [
     ("highest-only", Takeover::HighestOnly),
     ("never", Takeover::Never),
 ];
-pub(crate) const ON_STOP_FAILURE: [(&str, OnStopFailure); 2] =
-    [("wait", OnStopFailure::Wait), ("kill", OnStopFailure::Kill)];
+pub(crate) const ON_STOP_FAILURE: [(&str, OnStopFailure); 3] = [
+    ("wait", OnStopFailure::Wait),
+    ("kill", OnStopFailure::Kill),
+    ("fence", OnStopFailure::Fence),
+];
 pub(crate) const FINAL_ACTION: [(&str, FinalAction); 4] = [
     ("stop-group", FinalAction::StopGroup),
     ("nothing", FinalAction::Nothing),
@@ -67,6 +70,7 @@ fn group(section: &Section<'_>, names: &Names) -> Group {
             .number("priority", -1_000_000..=1_000_000)
             .unwrap_or_default(),
         ungated: section.boolean("ungated").unwrap_or(by_default),
+        fence: section.boolean("fence").unwrap_or_default(),
     };
     section.finish();
     group

@@ -62,7 +62,7 @@ fn name(text: &str) -> Option<(String, String)> {
     (file(provider) && file(agent)).then(|| (provider.to_owned(), agent.to_owned()))
 }
 
-fn parameters(section: &Section<'_>) -> BTreeMap<String, String> {
+pub(super) fn parameters(section: &Section<'_>) -> BTreeMap<String, String> {
     let mut parameters = BTreeMap::new();
     let Some(table) = section.section("parameters") else {
         return parameters;

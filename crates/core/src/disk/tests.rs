@@ -41,6 +41,7 @@ fn document(version: Version) -> Arc<Document> {
         without_witness: WithoutWitness::Wait,
         links: Vec::new(),
         groups: BTreeMap::new(),
+        fencing: Default::default(),
         flapping: Flapping::default(),
     });
     document.version = version;

@@ -707,6 +707,7 @@ mod tests {
             without_witness: crate::config::WithoutWitness::Wait,
             links: Vec::new(),
             groups: BTreeMap::new(),
+            fencing: Default::default(),
             flapping: crate::config::Flapping::default(),
         });
         document.version = Version::new(1, index);
@@ -781,6 +782,7 @@ mod votes {
             without_witness: WithoutWitness::Wait,
             links: Vec::new(),
             groups: BTreeMap::new(),
+            fencing: Default::default(),
             flapping: Flapping::default(),
         })
     }

@@ -299,8 +299,17 @@ impl Node {
             };
             actions.push(passed.ask(number));
             self.lead.passed_on.insert(number, passed);
-        } else if let (Request::NodeIsDown { node }, None) = (&request, from) {
-            self.seize(now, origin, *node, dry_run, actions);
+        } else if let (
+            Request::NodeIsDown { node }
+            | Request::NodeFenced {
+                node,
+                result: Ok(()),
+                ..
+            },
+            None,
+        ) = (&request, from)
+        {
+            self.seize(now, origin, *node, &request, dry_run, actions);
         } else if let (Request::FormAlone { node }, None) = (&request, from) {
             self.form_alone(now, origin, *node, dry_run, actions);
         } else {
@@ -311,13 +320,14 @@ impl Node {
         }
     }
 
-    /// The operator's word that the only other voter is off, when no majority is left to decide:
-    /// this node goes on alone. Refused wherever a majority could still exist without this node.
+    /// The word of the operator or of a fence device that the only other voter is off, when no majority is
+    /// left to decide: this node goes on alone. Refused wherever a majority could still exist without this node.
     fn seize(
         &mut self,
         now: Moment,
         origin: Origin,
         node: MemberId,
+        word: &Request,
         dry_run: bool,
         actions: &mut Vec<Action>,
     ) {
@@ -347,9 +357,11 @@ impl Node {
         }
         let mut alone = Document::clone(&document);
         let view = self.view(now, &document);
-        if let Ok(operation) = operate::apply(&view, &Request::NodeIsDown { node }) {
-            for change in &operation.changes {
-                change.apply(&mut alone);
+        match operate::apply(&view, word) {
+            Ok(operation) => operation.apply(&mut alone),
+            Err(refusal) => {
+                actions.push(origin.refuse(&refusal));
+                return;
             }
         }
         self.agreement.seize(alone, actions);

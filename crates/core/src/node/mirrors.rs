@@ -2,7 +2,7 @@
 
 use super::Action;
 use crate::config::Mirror;
-use crate::document::{Document, Placement};
+use crate::document::{Document, Pin, PinReason, Placement};
 use crate::ids::{GroupId, MemberId, ResourceId};
 use crate::mirror::{MirrorCommitted, MirrorOrders, MirrorReport};
 use crate::report::GroupReport;
@@ -105,11 +105,15 @@ fn committed(
 ) -> Option<MirrorCommitted> {
     let placement: &Placement = document.groups.get(group)?;
     let data = placement.mirrors.get(resource)?.clone();
+    // Whoever fences this node takes over without its agreement: it acknowledges nothing that the other copy lacks
+    // until it has fenced the other one itself.
+    let taken_by_nobody =
+        placement.pinned() && placement.pin != Some(Pin::Pinned(PinReason::Fence));
     Some(MirrorCommitted {
         version: document.version,
         data,
         holder: placement.holder,
         epoch: placement.epoch,
-        solo_after: (pinned && placement.pinned()).then_some(document.config.timing.down()),
+        solo_after: (pinned && taken_by_nobody).then_some(document.config.timing.down()),
     })
 }

@@ -1,6 +1,7 @@
 //! The deciding half of a member: keeps the document, elects, runs its groups, plans when it leads.
 
 mod agreement;
+mod fencing;
 mod lead;
 mod mirrors;
 mod peers;
@@ -8,6 +9,7 @@ mod run;
 mod status;
 mod work;
 
+pub use fencing::FENCE_REQUEST;
 pub use run::Node;
 pub use status::{MemberStatus, Status};
 
@@ -86,6 +88,12 @@ pub enum Input {
         request: Box<Request>,
         dry_run: bool,
     },
+    /// The fence devices of a node were used: it is off, or why not.
+    Fenced {
+        node: MemberId,
+        boot: HostBoot,
+        result: Result<(), String>,
+    },
     /// A deadline has come.
     Tick,
 }
@@ -116,6 +124,12 @@ pub enum Action {
     Event(Event),
     /// The policy's final action for this host.
     Host(HostAction),
+    /// Have this boot of another node ended by its fence devices; [`Input::Fenced`] says how it went. One is
+    /// under way for a node at a time.
+    Fence {
+        node: MemberId,
+        boot: HostBoot,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
@@ -178,6 +192,8 @@ impl Level {
                 Copy::UpToDate => Self::Cleared,
                 Copy::New { .. } => Self::Message,
             },
+            Reason::FenceFailed { .. } => Self::Error,
+            Reason::Fencing { .. } | Reason::NodeFenced { .. } => Self::Warning,
             _ => Self::Message,
         }
     }

@@ -169,6 +169,17 @@ impl Peers {
             .is_some_and(|peer| !peer.counted_down)
     }
 
+    /// The boot of a member that was heard in this run and is down now, and for how long it has been silent.
+    pub fn silence(&self, now: Moment, member: MemberId) -> Option<(HostBoot, Duration)> {
+        let peer = self.members.get(&member)?;
+        peer.counted_down
+            .then(|| (peer.boot, now.since(peer.heard)))
+    }
+
+    pub fn boot(&self, member: MemberId) -> Option<HostBoot> {
+        self.members.get(&member).map(|peer| peer.boot)
+    }
+
     pub fn known(&self, member: MemberId) -> bool {
         self.members.contains_key(&member)
     }

@@ -1,6 +1,7 @@
 //! The node's state machine: records the input, settles, plans.
 
 use super::agreement::Agreement;
+use super::fencing::Fences;
 use super::lead::Lead;
 use super::mirrors::Mirrors;
 use super::peers::{News, Peers};
@@ -29,6 +30,7 @@ pub struct Node {
     pub(super) groups: Groups,
     pub(super) mirrors: Mirrors,
     pub(super) lead: Lead,
+    pub(super) fences: Fences,
     pub(super) started: Moment,
     pub(super) lease_held: bool,
     /// The newest document this node has acted upon that is known to be committed.
@@ -40,7 +42,7 @@ pub struct Node {
     logged: Version,
     led: bool,
     /// Since when this node's own reports say that it could run the group.
-    fit_since: BTreeMap<GroupId, Moment>,
+    pub(super) fit_since: BTreeMap<GroupId, Moment>,
     /// Something came in that groups, guard or report may rest on.
     touched: bool,
     rested_on: RestsOn,
@@ -73,6 +75,7 @@ impl Node {
             groups: Groups::default(),
             mirrors: Mirrors::default(),
             lead: Lead::default(),
+            fences: Fences::default(),
             started: at,
             lease_held: false,
             acting: None,
@@ -139,6 +142,7 @@ impl Node {
             down,
             planning,
             self.groups.deadline(),
+            self.fence_deadline(),
             Some(self.report_due),
         ]
         .into_iter()
@@ -171,6 +175,10 @@ impl Node {
                 dry_run,
             } => {
                 self.request(now, None, id, *request, dry_run, actions);
+            }
+            Input::Fenced { node, boot, result } => {
+                let back = self.peers.boot(node).is_some_and(|heard| heard > boot);
+                self.fences.done(now, node, boot, result, back);
             }
             Input::Tick => {}
         }
@@ -285,6 +293,7 @@ impl Node {
         self.notice_silence(now, &document, actions);
         self.act_on_committed(actions);
         self.note_leadership(now, actions);
+        self.fence(now, actions);
         if self.agreement.leads() {
             self.lead(now, actions);
         }

@@ -34,6 +34,8 @@ pub struct MemberStatus {
     pub presence: Presence,
     pub online_for: Duration,
     pub report: Option<Report>,
+    /// What this member does about fencing it.
+    pub fencing: Option<String>,
 }
 
 impl Node {
@@ -59,6 +61,7 @@ impl Node {
                         presence,
                         online_for,
                         report,
+                        fencing: self.fences.text(member),
                     },
                 )
             })

@@ -85,6 +85,7 @@ impl Desk<'_> {
         let name = self.name(holder);
         let idle = self.draft.online(holder) && self.failed_at(group, holder)
             || (self.draft.gone(holder).is_some()
+                && self.draft.fence_first(group, holder).is_none()
                 && (!self.draft.needs_no_lease(group) || self.draft.declared_down(holder)));
         if idle {
             self.not_stop_failed(group)?;

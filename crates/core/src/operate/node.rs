@@ -1,8 +1,11 @@
 //! Requests about one node.
 
 use super::{Accepted, Desk};
+use crate::config::WithoutWitness;
+use crate::document::FenceOrder;
 use crate::ids::{GroupId, HostBoot, MemberId};
 use crate::plan::{Change, Presence};
+use crate::reason::Reason;
 use std::collections::BTreeSet;
 
 impl Desk<'_> {
@@ -230,8 +233,90 @@ impl Desk<'_> {
             )
         };
         Ok(Accepted::new(
-            vec![Change::DeclareDown { node, boot }],
+            vec![Change::DeclareDown {
+                node,
+                boot,
+                by: None,
+            }],
             text,
         ))
+    }
+
+    pub(super) fn fence(&self, node: MemberId) -> Result<Accepted, String> {
+        self.known_node(node)?;
+        let name = self.name(node);
+        if !self.document.config.fencing.has(node) {
+            return Err(format!(
+                "{name} has no fence device: describe one under [fence.NAME] in the configuration"
+            ));
+        }
+        let Some(boot) = self.draft.boot(node) else {
+            return Err(format!(
+                "{name} has not been heard of, so there is nothing to fence; if it is surely powered off, say so with \
+                 `hotpair node down {name}`"
+            ));
+        };
+        let Some(by) = self.draft.fencer(node) else {
+            return Err(format!("no other node is online that could fence {name}"));
+        };
+        if self.draft.membership(node).fencing.is_some() {
+            return Ok(Accepted::already(format!("{name} is being fenced already")));
+        }
+        let order = FenceOrder {
+            boot,
+            by,
+            reason: Self::by_operator("fence run"),
+            failed: None,
+        };
+        let held: Vec<String> = self.held(node).iter().map(GroupId::to_string).collect();
+        let held = match held.as_slice() {
+            [] => "it holds no groups".to_owned(),
+            _ => format!("its groups are interrupted: {}", held.join(", ")),
+        };
+        Ok(Accepted::new(
+            vec![Change::OrderFence { node, order }],
+            format!("{name} will be fenced by {}; {held}", self.name(by)),
+        ))
+    }
+
+    /// A node's word about its order. One that is not its order any more changes nothing.
+    pub(super) fn fenced(
+        &self,
+        node: MemberId,
+        boot: HostBoot,
+        by: MemberId,
+        result: &Result<(), String>,
+    ) -> Result<Accepted, String> {
+        self.known_node(node)?;
+        let name = self.name(node);
+        let order = self.draft.membership(node).fencing.clone();
+        let order = order.filter(|order| order.boot == boot && order.by == by);
+        // Alone with a fence device there is nobody to give an order.
+        let alone = self.document.config.without_witness == WithoutWitness::Fence;
+        if order.is_none() && !(alone && result.is_ok()) {
+            return Err(format!("{} was not asked to fence {name}", self.name(by)));
+        }
+        if result.is_ok() && self.draft.online(node) && self.draft.boot(node) == Some(boot) {
+            return Err(format!("{name} is still heard"));
+        }
+        Ok(match result {
+            Ok(()) => Accepted::new(
+                vec![Change::DeclareDown {
+                    node,
+                    boot,
+                    by: Some(by),
+                }],
+                format!("{name} was fenced"),
+            ),
+            Err(detail) => {
+                let detail = detail.clone();
+                let mut changes = vec![Change::FenceFailed { node, detail }];
+                // The operator asks again.
+                if order.is_some_and(|order| matches!(order.reason, Reason::Operator { .. })) {
+                    changes.push(Change::EndFence { node });
+                }
+                Accepted::new(changes, format!("{name} could not be fenced"))
+            }
+        })
     }
 }

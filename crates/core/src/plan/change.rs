@@ -2,7 +2,7 @@
 
 use super::mirror;
 use crate::config::{Cluster, ResourceKind};
-use crate::document::{Document, Failure, Goal, Move, Pin, PinReason, Placement};
+use crate::document::{Document, Failure, FenceOrder, Goal, Move, Pin, PinReason, Placement};
 use crate::ids::{GroupId, HostBoot, Incarnation, MemberId, ResourceId};
 use crate::mirror::{Copy, Generation};
 use crate::reason::Reason;
@@ -109,6 +109,21 @@ pub enum Change {
     DeclareDown {
         node: MemberId,
         boot: HostBoot,
+        /// The node that fenced it; `None`: by the operator's word.
+        by: Option<MemberId>,
+    },
+    OrderFence {
+        node: MemberId,
+        order: FenceOrder,
+    },
+    /// It could not be fenced; the order stands.
+    FenceFailed {
+        node: MemberId,
+        detail: String,
+    },
+    /// There is no reason to fence it any more.
+    EndFence {
+        node: MemberId,
     },
     /// Takes the node out of the configuration.
     Remove {
@@ -240,6 +255,9 @@ impl Change {
             | Self::SetDrained { .. }
             | Self::Leave { .. }
             | Self::ForceLeave { .. }
+            | Self::OrderFence { .. }
+            | Self::FenceFailed { .. }
+            | Self::EndFence { .. }
             | Self::DeclareDown { .. } => self.apply_to_member(document),
         }
     }
@@ -307,6 +325,9 @@ impl Change {
         | Self::SetDrained { node, .. }
         | Self::Leave { node, .. }
         | Self::ForceLeave { node, .. }
+        | Self::OrderFence { node, .. }
+        | Self::FenceFailed { node, .. }
+        | Self::EndFence { node }
         | Self::DeclareDown { node, .. }) = self
         else {
             return;
@@ -335,6 +356,7 @@ impl Change {
                 member.left_run = None;
                 member.forced = false;
                 member.down_boot = None;
+                member.down_by = None;
                 Reason::Rejoined { node }
             }
             Self::SetDrained { drained, .. } => {
@@ -347,9 +369,39 @@ impl Change {
                 member.forced = matches!(self, Self::ForceLeave { .. });
                 Reason::NodeLeft { node }
             }
-            Self::DeclareDown { boot, .. } => {
+            Self::DeclareDown { boot, by, .. } => {
                 member.down_boot = Some(*boot);
-                Reason::NodeDeclaredDown { node }
+                member.down_by = *by;
+                member.fencing = None;
+                match *by {
+                    Some(by) => Reason::NodeFenced { node, by },
+                    None => Reason::NodeDeclaredDown { node },
+                }
+            }
+            Self::OrderFence { order, .. } => {
+                let reason = Reason::Fencing {
+                    node,
+                    by: order.by,
+                    why: Box::new(order.reason.clone()),
+                };
+                member.fencing = Some(order.clone());
+                reason
+            }
+            Self::FenceFailed { detail, .. } => {
+                let Some(order) = &mut member.fencing else {
+                    return;
+                };
+                // Tried again and again: said once.
+                if order.failed.as_ref() == Some(detail) {
+                    return;
+                }
+                order.failed = Some(detail.clone());
+                let detail = detail.clone();
+                Reason::FenceFailed { node, detail }
+            }
+            Self::EndFence { .. } => {
+                member.fencing = None;
+                return;
             }
             _ => return,
         };
@@ -458,7 +510,24 @@ impl Change {
             Self::ForceLeave { node, .. } => {
                 format!("{} leaves, and stops what nobody else can run", name(node))
             }
-            Self::DeclareDown { node, .. } => format!("{} is declared down", name(node)),
+            Self::DeclareDown { node, by: None, .. } => {
+                format!("{} is declared down", name(node))
+            }
+            Self::DeclareDown {
+                node, by: Some(by), ..
+            } => format!("{} was fenced by {}", name(node), name(by)),
+            Self::OrderFence { node, order } => format!(
+                "{} is to be fenced by {}: {}",
+                name(node),
+                name(&order.by),
+                order.reason.text(config)
+            ),
+            Self::FenceFailed { node, detail } => {
+                format!("{} could not be fenced: {detail}", name(node))
+            }
+            Self::EndFence { node } => {
+                format!("{} need not be fenced any more", name(node))
+            }
             Self::Remove { node } => format!("{} is removed", name(node)),
             Self::SetCopy {
                 group,

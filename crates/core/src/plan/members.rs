@@ -1,6 +1,6 @@
 //! What becomes of members: who is back, who is held out, who votes.
 
-use super::{Change, Draft, Presence};
+use super::{Change, Draft, Presence, fence};
 use crate::ids::{HostBoot, MemberId};
 
 /// Plans for every member, then for the votes.
@@ -9,6 +9,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
     for member in members {
         rejoin(draft, member);
         hold_out(draft, member);
+        fence::plan(draft, member);
     }
     voters(draft);
 }

@@ -416,20 +416,36 @@ impl<'a> Draft<'a> {
         if planted(Bug::UnpinSolo) {
             return true;
         }
-        self.placement(group)
-            .mirrors
-            .iter()
-            .all(|(resource, data)| {
-                self.mirror_report(holder, group, resource)
-                    .is_some_and(|report| {
-                        let solo = match report.disk {
-                            Disk::Attached { solo, .. } => solo,
-                            _ => None,
-                        };
-                        report.under >= self.view.document.version
-                            && solo.is_none_or(|solo| solo == data.generation)
-                    })
-            })
+        let placement = self.placement(group);
+        placement.mirrors.iter().all(|(resource, data)| {
+            self.mirror_report(holder, group, resource)
+                .is_some_and(|report| {
+                    report.under >= self.view.document.version && says_not_alone(report, data)
+                })
+        })
+    }
+
+    /// A mirror of the pinned holder, whose disk cannot tell whether it went on alone, with what is wrong.
+    pub(super) fn mirror_in_doubt(
+        &self,
+        group: &GroupId,
+        holder: MemberId,
+    ) -> Option<(ResourceId, String)> {
+        let placement = self.placement(group);
+        placement.mirrors.iter().find_map(|(resource, data)| {
+            let report = self.mirror_report(holder, group, resource)?;
+            let problem = disk_problem(&report.disk)?;
+            (!says_not_alone(report, data)).then(|| (resource.clone(), problem))
+        })
+    }
+}
+
+/// The holder has no acknowledged writes on its own mark that are not agreed upon. A disk that cannot be read, or
+/// is another one, says nothing about that.
+fn says_not_alone(report: &MirrorReport, data: &Data) -> bool {
+    match report.disk {
+        Disk::Attached { solo, .. } => solo.is_none_or(|solo| solo == data.generation),
+        Disk::Unknown | Disk::Failed(_) | Disk::Blank { .. } => false,
     }
 }
 

@@ -47,8 +47,10 @@ fn reason(draft: &Draft<'_>, group: &GroupId) -> Option<PinReason> {
     let voters = &draft.view.document.voters.now;
     let nodes = voters.iter().filter(|v| config.nodes.contains_key(v));
     if voters.len() == 2 && nodes.clone().count() == 2 {
-        let WithoutWitness::Wait = config.without_witness;
-        return Some(PinReason::Wait);
+        return Some(match config.without_witness {
+            WithoutWitness::Wait => PinReason::Wait,
+            WithoutWitness::Fence => PinReason::Fence,
+        });
     }
     let witness = config.witness.as_ref()?.id;
     let pinned = draft.placement(group).pin == Some(Pin::Pinned(PinReason::WitnessSilent));

@@ -55,12 +55,8 @@ fn stop(
 /// Nobody holds it: the best fit node, once no better one may still come.
 fn first_start(draft: &mut Draft<'_>, group: &GroupId) -> Verdict {
     let waits = |wait_for| Verdict::Waits { on: None, wait_for };
-    if let Some((node, resource, detail)) = draft.stop_failed(group) {
-        return waits(WaitFor::StopFailed {
-            node,
-            resource,
-            detail,
-        });
+    if let Some(wait_for) = draft.unstopped(group) {
+        return waits(wait_for);
     }
     match bar(draft, group) {
         None | Some(WaitFor::OperatorTakeover) => {}
@@ -112,12 +108,10 @@ fn held(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
     let Some(report) = draft.group_report(holder, group) else {
         return waits(WaitFor::Report { node: holder });
     };
-    if let GroupState::StopFailed { resource, detail } = &report.state {
-        return waits(WaitFor::StopFailed {
-            node: holder,
-            resource: resource.clone(),
-            detail: detail.clone(),
-        });
+    if matches!(report.state, GroupState::StopFailed { .. })
+        && let Some(wait_for) = draft.unstopped(group)
+    {
+        return waits(wait_for);
     }
     if report.epoch != draft.placement(group).epoch {
         return if report.state.is_down() && !draft.needs_no_lease(group) {
@@ -187,9 +181,17 @@ fn idle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
         detail,
     };
     if draft.needs_no_lease(group) && !draft.reported_down(group, holder) {
+        let wait_for = match draft.mirror_in_doubt(group, holder) {
+            Some((resource, problem)) => WaitFor::MirrorDoubt {
+                node: holder,
+                resource,
+                problem,
+            },
+            None => WaitFor::Report { node: holder },
+        };
         return Verdict::Waits {
             on: Some(holder),
-            wait_for: WaitFor::Report { node: holder },
+            wait_for,
         };
     }
     let able = draft
@@ -210,6 +212,15 @@ fn take_over(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: R
                 node: holder,
                 reason: pinned_because(draft, group),
             },
+        };
+    }
+    if let Some(wait_for) = draft.fence_first(group, holder)
+        && bar(draft, group).is_none()
+        && candidate(draft, group, Some(holder)).is_some()
+    {
+        return Verdict::Waits {
+            on: Some(holder),
+            wait_for,
         };
     }
     move_on(draft, group, holder, reason)
@@ -266,12 +277,8 @@ pub(super) fn move_on(
         on: Some(holder),
         wait_for,
     };
-    if let Some((node, resource, detail)) = draft.stop_failed(group) {
-        return waits(WaitFor::StopFailed {
-            node,
-            resource,
-            detail,
-        });
+    if let Some(wait_for) = draft.unstopped(group) {
+        return waits(wait_for);
     }
     if let Some(wait_for) = bar(draft, group) {
         return waits(wait_for);
@@ -374,7 +381,10 @@ fn fail_back(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Option
         return None;
     };
     let placement = draft.placement(group);
-    let quiet = matches!(placement.pin, None | Some(Pin::Pinned(PinReason::Wait)));
+    let quiet = matches!(
+        placement.pin,
+        None | Some(Pin::Pinned(PinReason::Wait | PinReason::Fence))
+    );
     if bar(draft, group).is_some() || !quiet {
         return None;
     }
@@ -430,12 +440,8 @@ fn go_on_moving(
         on: Some(holder),
         wait_for,
     };
-    if let Some((node, resource, detail)) = draft.stop_failed(group) {
-        return waits(WaitFor::StopFailed {
-            node,
-            resource,
-            detail,
-        });
+    if let Some(wait_for) = draft.unstopped(group) {
+        return waits(wait_for);
     }
     let gone = draft.gone(holder);
     if gone.is_some() && draft.needs_no_lease(group) && !draft.declared_down(holder) {
@@ -443,6 +449,11 @@ fn go_on_moving(
             node: holder,
             reason: pinned_because(draft, group),
         });
+    }
+    if gone.is_some()
+        && let Some(wait_for) = draft.fence_first(group, holder)
+    {
+        return waits(wait_for);
     }
     if gone.is_none() && !(draft.online(holder) && draft.reported_down(group, holder)) {
         return waits(WaitFor::Stop {

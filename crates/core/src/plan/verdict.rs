@@ -101,6 +101,17 @@ pub enum WaitFor {
         resource: ResourceId,
         detail: String,
     },
+    /// The holder needed no lease, so it may have written alone, and its disk does not tell.
+    MirrorDoubt {
+        node: MemberId,
+        resource: ResourceId,
+        problem: String,
+    },
+    /// It is to be fenced first; `failed`: why that has not succeeded yet.
+    Fence {
+        node: MemberId,
+        failed: Option<String>,
+    },
     /// The policy after this failure is to wait.
     OperatorAfter {
         reason: Reason,
@@ -238,6 +249,28 @@ impl WaitFor {
                  must see to it",
                 name(node)
             ),
+            Self::MirrorDoubt {
+                node,
+                resource,
+                problem,
+            } => {
+                let node = name(node);
+                format!(
+                    "{node} may have written to {resource} alone, and its disk does not tell ({problem}): mend the disk; \
+                     or, if such writes may be lost, stop hotpair on {node} and say `hotpair node down {node}`"
+                )
+            }
+            Self::Fence { node, failed: None } => format!("{} is fenced first", name(node)),
+            Self::Fence {
+                node,
+                failed: Some(detail),
+            } => {
+                let node = name(node);
+                format!(
+                    "{node} could not be fenced ({detail}), which is tried again; if {node} is surely powered off, \
+                     say so with `hotpair node down {node}`"
+                )
+            }
             Self::OperatorAfter { reason } => {
                 format!("the operator decides after this: {}", reason.text(config))
             }

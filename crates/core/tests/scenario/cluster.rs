@@ -17,6 +17,7 @@ pub fn parse(lines: &[&str]) -> Result<Cluster, String> {
         without_witness: WithoutWitness::Wait,
         links: Vec::new(),
         groups: BTreeMap::new(),
+        fencing: Default::default(),
         flapping: Flapping::default(),
     };
     for line in lines {
@@ -59,10 +60,27 @@ fn cluster(config: &mut Cluster, rest: &str) -> Result<(), String> {
                     })
                     .collect();
             }
+            ["fences"] => {
+                let nodes: Vec<MemberId> = config.nodes.keys().copied().collect();
+                config.fencing.devices = nodes.into_iter().map(|id| (id, vec![device()])).collect();
+            }
+            ["without-witness", "fence"] => config.without_witness = WithoutWitness::Fence,
             _ => return Err(format!("unknown: {part}")),
         }
     }
     Ok(())
+}
+
+fn device() -> FenceDevice {
+    FenceDevice {
+        name: "device".into(),
+        level: 1,
+        agent: "fence_none".into(),
+        parameters: BTreeMap::new(),
+        secrets: None,
+        action: FenceAction::Reboot,
+        timeout: Duration::from_secs(10),
+    }
 }
 
 pub fn node(name: &str) -> Node {
@@ -86,6 +104,7 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
         on_switch_failure: OnSwitchFailure::GoBack,
         priority: 0,
         ungated: false,
+        fence: false,
     };
     for part in rest.split(';').filter(|part| !part.trim().is_empty()) {
         let words: Vec<&str> = part.split_whitespace().collect();
@@ -99,6 +118,9 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
                 let mirror = mirror(&group.nodes, options)?;
                 group.resources.insert(ResourceId::from(*name), mirror);
             }
+            ["fence"] => group.fence = true,
+            ["ungated"] => group.ungated = true,
+            ["on-stop-failure", "fence"] => group.on_stop_failure = OnStopFailure::Fence,
             ["start", "manual"] => group.start = StartMode::Manual,
             ["takeover", "never"] => group.takeover = Takeover::Never,
             ["takeover", "highest-only"] => group.takeover = Takeover::HighestOnly,

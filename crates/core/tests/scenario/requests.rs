@@ -2,7 +2,7 @@
 
 use super::{World, cluster};
 use hotpair_core::config::Cluster;
-use hotpair_core::ids::{GroupId, MemberId, ResourceId};
+use hotpair_core::ids::{GroupId, HostBoot, MemberId, ResourceId};
 use hotpair_core::operate;
 use hotpair_core::plan::Fault;
 use hotpair_core::request::{Request, Scope};
@@ -102,6 +102,16 @@ impl World {
                 resource: ResourceId::from(*r),
                 node: self.node(n),
             },
+            ["fence", n] => Request::NodeFence { node: self.node(n) },
+            ["fenced", n, "by", by, said @ ..] => Request::NodeFenced {
+                node: self.node(n),
+                boot: self.boot(n),
+                by: self.node(by),
+                result: match said {
+                    [] => Ok(()),
+                    words => Err(words.join(" ")),
+                },
+            },
             ["is-down", n] => Request::NodeIsDown { node: self.node(n) },
             ["configure", made_from, edit @ ..] => Request::Configure {
                 config: Box::new(self.edited(edit)?),
@@ -113,6 +123,19 @@ impl World {
 
     fn one(&self, words: &[&str]) -> Option<MemberId> {
         words.first().map(|name| self.node(name))
+    }
+
+    /// The boot of a member that was heard last.
+    fn boot(&self, name: &str) -> HostBoot {
+        use hotpair_core::plan::Presence;
+        match self.members.get(&self.node(name)).map(|view| view.presence) {
+            Some(
+                Presence::Online { boot }
+                | Presence::Silent { boot, .. }
+                | Presence::Down { boot, .. },
+            ) => boot,
+            _ => HostBoot::UNHEARD,
+        }
     }
 
     /// A name nobody has stands for a member that does not exist.

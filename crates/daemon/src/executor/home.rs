@@ -134,5 +134,6 @@ pub(super) fn program(
         cwd: environment.directory.as_ref().map(PathBuf::from),
         user: environment.user.clone(),
         cgroup,
+        input: Vec::new(),
     }
 }

@@ -34,7 +34,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// A program and the surroundings it is started in.
 ///
-/// It gets its own session, `/dev/null` as standard input, default signal handling, normal
+/// It gets its own session, `input` (nothing, where none is given) as standard input, default signal handling, normal
 /// scheduling, no inherited file descriptors, and an environment of just `PATH`, `LANG`, the
 /// user's `HOME`, `USER`, `LOGNAME`, `SHELL`, and `env`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Program {
     pub user: Option<String>,
     /// The cgroup it is born in; ours when not given. Killing it kills the cgroup.
     pub cgroup: Option<Cgroup>,
+    /// What it reads on its standard input, such as what nobody may see among its arguments.
+    pub input: Vec<u8>,
 }
 
 impl Program {

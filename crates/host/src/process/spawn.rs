@@ -5,7 +5,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -175,6 +175,18 @@ pub(super) fn spawn(
     }
 }
 
+/// A file that holds `input`, or has nothing.
+fn standard_input(input: &[u8]) -> io::Result<File> {
+    if input.is_empty() {
+        return File::options().read(true).open("/dev/null");
+    }
+    let file = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(file);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file)
+}
+
 /// What became of a child.
 #[derive(Debug)]
 enum Start {
@@ -191,10 +203,7 @@ fn start(
     entry: Entry,
     limit: Duration,
 ) -> Result<Start, SpawnError> {
-    let null = File::options()
-        .read(true)
-        .open("/dev/null")
-        .map_err(|error| image.failed(Step::Output, error))?;
+    let null = standard_input(&program.input).map_err(|error| image.failed(Step::Output, error))?;
     let (status, report) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|error| image.failed(Step::Fork, error.into()))?;
     let (argv, envp) = (pointers(&image.argv), pointers(&image.env));

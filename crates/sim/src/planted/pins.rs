@@ -2,7 +2,7 @@
 
 use super::stage::{MS, Played, SECOND, Stage};
 use crate::cluster::member;
-use crate::fault::Operator;
+use crate::fault::{Fault, Operator};
 use hotpair_core::document::Pin;
 
 /// Disarms, waits until the holder's gate stands open by the pin, and isolates it.
@@ -71,5 +71,18 @@ pub(super) fn stale_report(stage: &mut Stage) -> Played {
     stage.wait(200 * MS);
     stage.isolate(holder, true);
     stage.wait(4 * stage.lease_us + SECOND);
+    Some(())
+}
+
+/// The daemon of the pinned holder hangs: its group runs on, and the other node has it fenced.
+pub(super) fn frozen_holder(stage: &mut Stage) -> Played {
+    until_lasting(stage)?;
+    stage.pause(SECOND / 5);
+    let host = stage.a;
+    stage.fault(Fault::FreezeDaemon {
+        host,
+        for_us: 20 * SECOND,
+    });
+    stage.wait(10 * SECOND);
     Some(())
 }

@@ -278,6 +278,7 @@ fn group(resources: &[(&str, Resource)]) -> Group {
         on_switch_failure: OnSwitchFailure::GoBack,
         priority: 0,
         ungated: false,
+        fence: false,
     }
 }
 

@@ -344,6 +344,7 @@ fn cluster(resources: &[(&str, Resource)]) -> Cluster {
         on_switch_failure: Default::default(),
         priority: 0,
         ungated: false,
+        fence: false,
     };
     let node = Node {
         name: "north".into(),
@@ -358,6 +359,7 @@ fn cluster(resources: &[(&str, Resource)]) -> Cluster {
         without_witness: WithoutWitness::Wait,
         links: Vec::new(),
         groups: BTreeMap::from([(GroupId::from("shop"), group)]),
+        fencing: Default::default(),
         flapping: Default::default(),
     }
 }
