@@ -8,11 +8,16 @@ use std::collections::BTreeSet;
 /// Of each list at most so many are looked for.
 const MAX_WANTED: usize = 1000;
 
-/// What `member` must have for every group it may run. With `None`: what every node must have.
+/// What `member` must have for every group it may run, and to fence others. With `None`: what every node must have.
 #[must_use]
 pub fn wanted(cluster: Option<&Cluster>, member: Option<MemberId>) -> Wanted {
     let mut out = Wanted::default();
     out.programs.insert("nft".to_owned());
+    let devices = cluster
+        .iter()
+        .flat_map(|cluster| cluster.fencing.devices.values());
+    out.programs
+        .extend(devices.flatten().map(|device| device.agent.clone()));
     for group in cluster.iter().flat_map(|cluster| cluster.groups.values()) {
         if member.is_none_or(|member| group.nodes.contains(&member)) {
             of_group(&mut out, group, member);

@@ -30,6 +30,10 @@ addresses = { node1 = "10.77.2.11", node2 = "10.77.2.12" }
 name = "witness"
 addresses = ["10.77.1.9"]
 
+[fence.board1]
+node = "node1"
+agent = "fence_ipmilan"
+
 [group.db]
 nodes = ["node1", "node2"]
 
@@ -132,6 +136,7 @@ fn healthy(number: u8) -> Host {
         }],
         programs: [
             ("nft", program("/usr/sbin/nft")),
+            ("fence_ipmilan", program("/usr/sbin/fence_ipmilan")),
             ("mkfs.ext4", program("/usr/sbin/mkfs.ext4")),
             ("fsck.ext4", program("/usr/sbin/fsck.ext4")),
             ("/usr/sbin/mysqld", program("/usr/sbin/mysqld")),
@@ -426,6 +431,9 @@ const CASES: &[(&str, Severity, Spoil)] = &[
     }),
     ("program-missing", Severity::Error, |s| {
         s.host().programs.insert("/usr/bin/web".into(), None);
+    }),
+    ("fence-agent-missing", Severity::Error, |s| {
+        s.host().programs.insert("fence_ipmilan".into(), None);
     }),
     ("program-not-executable", Severity::Error, |s| {
         let program = s.host().programs.get_mut("/usr/bin/web").unwrap();

@@ -148,10 +148,12 @@ mod tests {
     }
 
     fn agent(dir: &Path, name: &str, script: &str) -> FenceDevice {
-        use std::os::unix::fs::PermissionsExt;
-        let path = dir.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (text, path) = (dir.join(format!("{name}.text")), dir.join(name));
+        std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // By another process: a child forked meanwhile would hold our open file, which could not be run then.
+        let mut install = std::process::Command::new("install");
+        let installed = install.args(["-m", "755"]).args([&text, &path]).status();
+        assert!(installed.unwrap().success());
         device(&path)
     }
 
@@ -200,6 +202,30 @@ mod tests {
             assert!(why.contains(part), "{why}");
         }
         assert!(fence(&[]).is_err());
+    }
+
+    /// The package's own agent for tests.
+    #[test]
+    fn agent_of_the_package_is_asked_and_used() {
+        if run(&Program::new(["fence_dummy", "-V"]), ASK, KEPT).outcome != Outcome::Exit(0) {
+            eprintln!("skipped: fence-agents is not installed");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let mut it = device(Path::new("fence_dummy"));
+        it.parameters = BTreeMap::from([
+            ("type".to_owned(), "file".to_owned()),
+            ("status_file".to_owned(), state.to_str().unwrap().to_owned()),
+        ]);
+        std::fs::write(&state, "on").unwrap();
+        assert!(ask(&it, "monitor", ASK).is_ok());
+        assert_eq!(fence(std::slice::from_ref(&it)), Ok(()));
+        assert_eq!(std::fs::read_to_string(&state).unwrap(), "off");
+        it.parameters.insert("type".into(), "fail".into());
+        it.parameters
+            .insert("status_file".into(), "/nonexistent/state".into());
+        assert!(fence(&[it]).is_err());
     }
 
     #[test]

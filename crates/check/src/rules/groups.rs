@@ -55,6 +55,11 @@ struct Here<'a> {
 }
 
 impl Here<'_> {
+    fn fences_with(&self, agent: &str) -> bool {
+        let mut devices = self.cluster.fencing.devices.values().flatten();
+        devices.any(|device| device.agent == agent)
+    }
+
     fn programs(&self, out: &mut Out) {
         // What is on a group's own volume is there on the active node only.
         let on_volume = |path: &str| self.mounts().any(|(_, mount)| below(path, &mount.path));
@@ -62,6 +67,12 @@ impl Here<'_> {
             match self.host.programs.get(&name) {
                 _ if on_volume(&name) => {}
                 Some(None) if name == "nft" => {}
+                Some(None) if self.fences_with(&name) => out.error(
+                    "fence-agent-missing",
+                    self.name,
+                    format!("`{name}` is not installed: this node cannot fence another one"),
+                    "install the package that has it, such as `apt install fence-agents`; then `hotpair fence test`",
+                ),
                 Some(None) => out.error(
                     "program-missing",
                     self.name,

@@ -244,7 +244,9 @@ fn another_machine_takes_the_place_of_a_lost_one_while_services_run() {
     cluster.shell("node2", "pkill -9 -f 'hotpair (daemon|guard|volume)'; rm -rf /etc/hotpair/* /var/lib/hotpair/* /run/hotpair/*");
     // Its daemon may have been heard before it was killed.
     cluster.until("node1", "node2 down", |s| {
-        s.nodes.iter().any(|n| n.name == "node2" && n.state == "down")
+        s.nodes
+            .iter()
+            .any(|n| n.name == "node2" && n.state == "down")
     });
     cluster.hotpair("node2", &["join", &token, "--replace", "node2"]);
     cluster.start_daemon("node2");
