@@ -108,6 +108,10 @@ pub enum Call {
         /// Its metadata is in a file of its own.
         beside: bool,
     },
+    /// Whose quorum disk is it, as this node sees it?
+    QuorumLook {
+        device: String,
+    },
     /// The files on the copy of this node, page by page.
     MirrorFiles {
         group: String,
@@ -138,6 +142,11 @@ pub enum Reply {
     /// What keeps a copy from being there.
     MirrorPlace {
         problem: Option<String>,
+    },
+    /// Of which cluster, and the number on its label, both 16 hexadecimal digits.
+    QuorumLook {
+        cluster: String,
+        number: String,
     },
     Config {
         revision: u64,

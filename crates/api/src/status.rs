@@ -82,6 +82,23 @@ pub struct WitnessView {
     /// `online`, `silent`, `down`, `unknown`.
     pub state: String,
     pub votes: bool,
+    /// It is a quorum disk, as the node that answers sees it.
+    #[serde(default)]
+    pub disk: Option<QuorumView>,
+}
+
+/// How a quorum disk does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QuorumView {
+    pub path: String,
+    /// On its label, 16 hexadecimal digits.
+    pub number: String,
+    /// Why it does not answer, in words.
+    pub problem: Option<String>,
+    /// The longest of the last seconds' rounds: own slot written, all slots read.
+    pub round_us: Option<u64>,
+    /// What makes it weaker than it could be, each a sentence with what to do.
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

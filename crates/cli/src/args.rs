@@ -35,6 +35,8 @@ pub enum Command {
     Token(commands::token::TokenArgs),
     #[command(subcommand)]
     Witness(commands::witness::WitnessCommand),
+    #[command(subcommand)]
+    Quorum(commands::quorum::QuorumCommand),
     /// Run the daemon of this node, in the foreground.
     Daemon,
     #[command(hide = true)]

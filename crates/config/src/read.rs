@@ -10,7 +10,7 @@ pub(crate) mod volume;
 use crate::section::Section;
 use crate::words::{NAME_RULE, is_name, shown};
 use hotpair_core::config::{
-    Cluster, Fencing, Flapping, Link, Node, Timing, WithoutWitness, Witness,
+    Cluster, Fencing, Flapping, Link, Node, QuorumDisk, Timing, WithoutWitness, Witness,
 };
 use hotpair_core::ids::{ClusterId, MemberId};
 use std::collections::BTreeMap;
@@ -34,6 +34,10 @@ pub(crate) const WITHOUT_WITNESS: [(&str, WithoutWitness); 2] = [
     ("fence", WithoutWitness::Fence),
 ];
 
+const DISK_HELP: &str =
+    "say where every node finds it: disk = \"/dev/disk/by-id/…\", or a file on NFS";
+const NUMBER_HELP: &str = "`hotpair quorum init DEVICE` labels a disk and says its number, 16 hexadecimal digits; `hotpair quorum add DEVICE` writes this section";
+
 /// Names of profiles and their numbers.
 pub(crate) fn profiles() -> [(&'static str, Timing); 4] {
     [
@@ -54,7 +58,7 @@ pub(crate) fn cluster(root: &Section<'_>, base: Option<&Cluster>) -> Cluster {
         name,
         id: base.map_or(ClusterId(0), |base| base.id),
         timing: timing(root, profile),
-        witness: witness(root, base),
+        witness: third_vote(root, base),
         without_witness,
         links: links(root, &names),
         fencing: fence::fencing(root, &names, fence_delay),
@@ -329,6 +333,69 @@ fn socket(section: &Section<'_>, text: &str, span: Range<usize>) -> Option<Socke
     Some(address)
 }
 
+/// A witness host or a quorum disk.
+fn third_vote(root: &Section<'_>, base: Option<&Cluster>) -> Option<Witness> {
+    let host = witness(root, base);
+    let disk = quorum(root, base);
+    if root.has("witness")
+        && let Some(section) = root.section("quorum")
+    {
+        let message = "[witness] and [quorum] are both given".to_owned();
+        let help = "there is one third vote: keep the witness host or the quorum disk";
+        section.error(section.span.clone(), message, help);
+    }
+    host.or(disk)
+}
+
+fn quorum(root: &Section<'_>, base: Option<&Cluster>) -> Option<Witness> {
+    let section = root.section("quorum")?;
+    let name = name_of(&section, "quorum disk").map(|(name, _)| name);
+    if !section.has("disk") {
+        section.missing("disk", DISK_HELP);
+    }
+    let disk = section.string("disk").filter(|(path, span)| {
+        let good = path.starts_with('/') && path.len() <= 1024 && !path.contains('\0');
+        if !good {
+            let message = format!("`{}` is not the path of a disk", shown(path));
+            section.error(span.clone(), message, DISK_HELP);
+        }
+        good
+    });
+    if !section.has("number") {
+        section.missing("number", NUMBER_HELP);
+    }
+    let number = section.string("number").and_then(|(text, span)| {
+        let number = u64::from_str_radix(&text, 16).ok();
+        let number = number.filter(|&number| number > 0 && text.len() == 16);
+        if number.is_none() {
+            let message = format!("`{}` is not the number of a quorum disk", shown(&text));
+            section.error(span, message, NUMBER_HELP);
+        }
+        number
+    });
+    section.finish();
+    let (name, (path, _), number) = (name?, disk?, number?);
+    let id = match base.and_then(|base| base.witness.as_ref()) {
+        Some(before)
+            if before
+                .disk
+                .as_ref()
+                .is_some_and(|disk| disk.number == number) =>
+        {
+            before.id
+        }
+        // Another disk never gets the number of the one before.
+        Some(before) => MemberId(before.id.0.checked_add(1).unwrap_or(FIRST_WITNESS)),
+        None => MemberId(FIRST_WITNESS),
+    };
+    Some(Witness {
+        id,
+        name,
+        addresses: Vec::new(),
+        disk: Some(QuorumDisk { path, number }),
+    })
+}
+
 fn witness(root: &Section<'_>, base: Option<&Cluster>) -> Option<Witness> {
     let section = root.section("witness")?;
     let name = name_of(&section, "witness").map(|(name, _)| name);
@@ -361,7 +428,7 @@ fn witness(root: &Section<'_>, base: Option<&Cluster>) -> Option<Witness> {
     section.finish();
     let name = name?;
     let id = match base.and_then(|base| base.witness.as_ref()) {
-        Some(before) if before.name == name => before.id,
+        Some(before) if before.name == name && before.disk.is_none() => before.id,
         // Another machine never gets the number of the one before.
         Some(before) => MemberId(before.id.0.checked_add(1).unwrap_or(FIRST_WITNESS)),
         None => MemberId(FIRST_WITNESS),
@@ -370,5 +437,6 @@ fn witness(root: &Section<'_>, base: Option<&Cluster>) -> Option<Witness> {
         id,
         name,
         addresses,
+        disk: None,
     })
 }

@@ -21,6 +21,7 @@ pub(crate) fn check(cluster: &Cluster, places: &Places, findings: &Findings) {
     timing(&cluster.timing, places, findings);
     voters(cluster, places, findings);
     fence::check(cluster, places, findings);
+    quorum_disk(cluster, places, findings);
     links(cluster, places, findings);
     address::check(cluster, places, findings);
     resource::check(cluster, places, findings);
@@ -79,7 +80,7 @@ fn voters(cluster: &Cluster, places: &Places, findings: &Findings) {
         None if nodes > 0 && nodes.min(5).is_multiple_of(2) => {
             let message = format!("{nodes} nodes and no witness");
             let help = if nodes == 2 {
-                "when a node fails its groups wait for the operator (without_witness = \"wait\"); a [witness] on a third machine, or fence devices and without_witness = \"fence\", let the other node take over by itself"
+                "when a node fails its groups wait for the operator (without_witness = \"wait\"); a [witness] on a third machine, a [quorum] disk that both nodes see, or fence devices and without_witness = \"fence\", let the other node take over by itself"
             } else {
                 "when half of the nodes fail, groups wait for the operator; add a [witness] on another machine"
             };
@@ -88,9 +89,38 @@ fn voters(cluster: &Cluster, places: &Places, findings: &Findings) {
         Some(_) if nodes.min(5) % 2 == 1 => {
             let message = format!("the witness has no vote with {nodes} nodes");
             let help = "a witness votes when the number of voting nodes is even; it does no harm";
-            findings.advice(places.of("witness"), message, help);
+            let place = places.of("witness").or_else(|| places.of("quorum"));
+            findings.advice(place, message, help);
         }
         _ => {}
+    }
+}
+
+/// Shortest lease that outlives the pause of a multipath device that loses a path, in most arrays.
+const DISK_LEASE: Duration = Duration::from_secs(10);
+/// Names that the kernel gives in the order in which it finds disks.
+const UNSTABLE: [&str; 6] = ["sd", "vd", "xvd", "nvme", "dm-", "hd"];
+
+fn quorum_disk(cluster: &Cluster, places: &Places, findings: &Findings) {
+    let Some((_, disk)) = cluster.quorum_disk() else {
+        return;
+    };
+    let name = disk.path.strip_prefix("/dev/");
+    if name.is_some_and(|name| UNSTABLE.iter().any(|start| name.starts_with(start))) {
+        let message = format!("`{}` may be another disk after a restart", disk.path);
+        let help = "use a name that stays with the disk: one of /dev/disk/by-id or /dev/mapper";
+        findings.warning(places.of("quorum/disk"), message, help);
+    }
+    if cluster.timing.lease < DISK_LEASE {
+        let message = format!(
+            "the lease of {} ms is short for a quorum disk",
+            cluster.timing.lease.as_millis()
+        );
+        let help = "a disk that stalls for longer (multipath: some seconds, often 30) stops the services of a node that does not hear the other one; with lease_ms = 10000 or more it is survived, but a takeover takes as long";
+        let place = places
+            .of("timing/lease_ms")
+            .or_else(|| places.of("quorum/disk"));
+        findings.warning(place, message, help);
     }
 }
 

@@ -54,7 +54,14 @@ pub fn show(cluster: &Cluster) -> String {
         let ends = ends.map(|(&id, &end)| (cluster.name_of(id), string(&socket(end))));
         out.key("addresses", table(ends));
     }
-    if let Some(witness) = &cluster.witness {
+    if let Some(witness) = &cluster.witness
+        && let Some(disk) = &witness.disk
+    {
+        out.0.push_str("\n[quorum]\n");
+        out.key("name", string(&witness.name));
+        out.key("disk", string(&disk.path));
+        out.key("number", string(&format!("{:016x}", disk.number)));
+    } else if let Some(witness) = &cluster.witness {
         out.0.push_str("\n[witness]\n");
         out.key("name", string(&witness.name));
         let addresses: Vec<_> = witness.addresses.iter().map(|&a| socket(a)).collect();

@@ -115,6 +115,12 @@ cases! {
     warns_of_a_late_warning: Warning "warn_after = 2" => "warn_after = 9", 5:14 "comes after the peer is down";
     warns_of_one_link: Warning "[[link]]\nname = \"direct\"\naddresses = { n1 = \"10.0.1.1\", n2 = \"10.0.1.2\" }\n" => "", 13:1 "only heartbeat link";
     warns_of_no_witness: Warning "[witness]\nname = \"w\"\naddresses = [\"10.0.0.9\"]\n" => "", 1:1 "2 nodes and no witness";
+    refuses_two_third_votes: Error "addresses = [\"10.0.0.9\"]" => "addresses = [\"10.0.0.9\"]\n[quorum]\nname = \"d\"\ndisk = \"/dev/disk/by-id/d\"\nnumber = \"00000000000000d1\"", 24:1 "[witness] and [quorum] are both given";
+    refuses_a_quorum_disk_without_path: Error "[witness]\nname = \"w\"\naddresses = [\"10.0.0.9\"]" => "[quorum]\nname = \"d\"\nnumber = \"00000000000000d1\"", 21:1 "`disk` is missing";
+    refuses_a_relative_quorum_disk: Error "[witness]\nname = \"w\"\naddresses = [\"10.0.0.9\"]" => "[quorum]\nname = \"d\"\ndisk = \"sdb\"\nnumber = \"00000000000000d1\"", 23:8 "`sdb` is not the path of a disk";
+    refuses_a_number_of_a_quorum_disk: Error "[witness]\nname = \"w\"\naddresses = [\"10.0.0.9\"]" => "[quorum]\nname = \"d\"\ndisk = \"/dev/mapper/q\"\nnumber = \"d1\"", 24:10 "`d1` is not the number of a quorum disk";
+    warns_of_a_disk_name_that_changes: Warning "[witness]\nname = \"w\"\naddresses = [\"10.0.0.9\"]" => "[quorum]\nname = \"d\"\ndisk = \"/dev/sdb\"\nnumber = \"00000000000000d1\"", 23:8 "`/dev/sdb` may be another disk after a restart";
+    warns_of_a_short_lease_with_a_quorum_disk: Warning "[witness]\nname = \"w\"\naddresses = [\"10.0.0.9\"]" => "[quorum]\nname = \"d\"\ndisk = \"/dev/mapper/q\"\nnumber = \"00000000000000d1\"", 4:1 "the lease of 600 ms is short for a quorum disk";
     warns_of_a_witness_on_a_node: Warning "10.0.0.9" => "10.0.0.1:9", 23:13 "on the machine of node `n1`";
     refuses_an_empty_command: Error "[\"/bin/s\"]" => "[]", 33:11 "empty command";
     refuses_an_open_quote: Error "[\"/bin/s\"]" => "\"/bin/s 'x\"", 33:11 "not closed";
@@ -228,6 +234,47 @@ fn keeps_numbers_by_name() {
     assert_eq!(next.node_named("n3").map(|id| id.0), Some(3));
     assert_eq!(first.witness.map(|w| w.id.0), Some(200));
     assert_eq!(next.witness.map(|w| w.id.0), Some(201));
+}
+
+#[test]
+fn quorum_disk_is_told_by_its_number() {
+    let text = |disk: &str, number: &str| {
+        let disk = format!("[quorum]\nname = \"w\"\ndisk = \"{disk}\"\nnumber = \"{number}\"");
+        SOUND.replace("[witness]\nname = \"w\"\naddresses = [\"10.0.0.9\"]", &disk)
+    };
+    let read = |text: &str, base| check("a", text, base).unwrap().cluster;
+    let host = read(SOUND, None);
+    let first = read(&text("/dev/mapper/q", "00000000000000d1"), Some(&host));
+    let (id, disk) = first.quorum_disk().unwrap();
+    assert_eq!((id.0, disk.number), (201, 0xd1));
+    let moved = read(&text("/dev/mapper/r", "00000000000000d1"), Some(&first));
+    assert_eq!(moved.quorum_disk().unwrap().0.0, 201);
+    let other = read(&text("/dev/mapper/q", "00000000000000d2"), Some(&first));
+    assert_eq!(other.quorum_disk().unwrap().0.0, 202);
+    let back = read(SOUND, Some(&first));
+    assert_eq!(back.witness.unwrap().id.0, 202);
+    let shown = hotpair_config::show(&first);
+    assert_eq!(read(&shown, Some(&first)), first);
+}
+
+/// Of the third vote as it was encoded before there were disks: states of nodes on their disks are such.
+#[test]
+fn cluster_without_a_disk_has_the_bytes_it_always_had() {
+    let bytes = |cluster: &hotpair_core::config::Cluster| postcard::to_allocvec(cluster).unwrap();
+    let with_host = check("a", SOUND, None).unwrap().cluster;
+    let mut alone = with_host.clone();
+    alone.witness = None;
+    let witness = with_host.witness.as_ref().unwrap();
+    let before = Some((witness.id, witness.name.clone(), witness.addresses.clone()));
+    let before = postcard::to_allocvec(&before).unwrap();
+    let (with_host, alone) = (bytes(&with_host), bytes(&alone));
+    let at = with_host.len() - alone.len() + 1;
+    assert_eq!(before.len(), at);
+    let found = with_host.windows(at).position(|window| window == before);
+    let found = found.expect("it stands as it was");
+    assert_eq!(alone[..found], with_host[..found]);
+    assert_eq!(alone[found], 0);
+    assert_eq!(alone[found + 1..], with_host[found + at..]);
 }
 
 /// All findings of one text at once. `UPDATE=1` rewrites the expected text.

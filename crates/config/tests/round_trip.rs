@@ -374,7 +374,7 @@ prop_compose! {
         nodes in btree_map(1u8..64, (name(), text()), 1..6),
         links in btree_set(name(), 1..4),
         six in any::<bool>(),
-        witness in option::of(name()),
+        witness in option::of((name(), option::of(1..=u64::MAX))),
         port in prop_oneof![Just(14338u16), 1u16..],
         groups in btree_map(name(), (policies(), btree_map(name(), resource(), 0..4), any::<prop::sample::Index>()), 0..4),
         flapping in (1u32..100, time(1_000, 900_000)),
@@ -411,10 +411,17 @@ prop_compose! {
             name: cluster_name,
             id: ClusterId(id),
             timing,
-            witness: witness.map(|name| Witness {
+            witness: witness.map(|(name, disk)| Witness {
                 id: MemberId(200),
                 name,
-                addresses: vec![SocketAddr::new(ip(0, 250), port), SocketAddr::new(ip(1, 250), 9)],
+                addresses: match disk {
+                    None => vec![SocketAddr::new(ip(0, 250), port), SocketAddr::new(ip(1, 250), 9)],
+                    Some(_) => Vec::new(),
+                },
+                disk: disk.map(|number| QuorumDisk {
+                    path: "/dev/disk/by-id/wwn-0x5".into(),
+                    number,
+                }),
             }),
             nodes,
             without_witness: WithoutWitness::Wait,

@@ -14,6 +14,7 @@ pub struct Cluster {
     pub id: ClusterId,
     pub timing: Timing,
     pub nodes: BTreeMap<MemberId, Node>,
+    #[serde(with = "third_vote")]
     pub witness: Option<Witness>,
     /// What a node does when it loses its peer and there is no third vote.
     pub without_witness: WithoutWitness,
@@ -71,13 +72,98 @@ pub struct Node {
     pub description: String,
 }
 
-/// A witness host: an ordinary voter that never stands for leader and runs no groups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+/// The third vote, an ordinary voter that never stands for leader and runs no groups: a host with a
+/// daemon of its own, or a disk for which the guard of each node answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Witness {
     pub id: MemberId,
     pub name: String,
-    /// Where its daemon listens (UDP heartbeats and TCP on the same port number), at least one.
+    /// Where its daemon listens (UDP heartbeats and TCP on the same port number), at least one; none of a
+    /// disk.
     pub addresses: Vec<SocketAddr>,
+    pub disk: Option<QuorumDisk>,
+}
+
+/// A small shared disk, or a file on NFS, that votes. See `docs/internals/quorum-disk.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct QuorumDisk {
+    /// Where every node finds it.
+    pub path: String,
+    /// Drawn by chance when it was labelled: another disk is another member.
+    pub number: u64,
+}
+
+/// [`Witness`] as it is encoded: a document without a disk has the bytes it had before there were any.
+mod third_vote {
+    use super::{QuorumDisk, Witness};
+    use crate::ids::MemberId;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::net::SocketAddr;
+
+    #[derive(Serialize, Deserialize)]
+    enum ThirdVote {
+        None,
+        Host {
+            id: MemberId,
+            name: String,
+            addresses: Vec<SocketAddr>,
+        },
+        Disk {
+            id: MemberId,
+            name: String,
+            disk: QuorumDisk,
+        },
+    }
+
+    pub fn serialize<S: Serializer>(
+        witness: &Option<Witness>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let encoded = match witness.clone() {
+            None => ThirdVote::None,
+            Some(Witness {
+                id,
+                name,
+                addresses,
+                disk: None,
+            }) => ThirdVote::Host {
+                id,
+                name,
+                addresses,
+            },
+            Some(Witness {
+                id,
+                name,
+                disk: Some(disk),
+                ..
+            }) => ThirdVote::Disk { id, name, disk },
+        };
+        encoded.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Witness>, D::Error> {
+        Ok(match ThirdVote::deserialize(deserializer)? {
+            ThirdVote::None => None,
+            ThirdVote::Host {
+                id,
+                name,
+                addresses,
+            } => Some(Witness {
+                id,
+                name,
+                addresses,
+                disk: None,
+            }),
+            ThirdVote::Disk { id, name, disk } => Some(Witness {
+                id,
+                name,
+                addresses: Vec::new(),
+                disk: Some(disk),
+            }),
+        })
+    }
 }
 
 /// The rule for a cluster whose votes are its nodes alone.
@@ -581,6 +667,13 @@ impl Cluster {
             .iter()
             .find(|(_, node)| node.name == name)
             .map(|(&id, _)| id)
+    }
+
+    /// The quorum disk, if the third vote is one.
+    #[must_use]
+    pub fn quorum_disk(&self) -> Option<(MemberId, &QuorumDisk)> {
+        let witness = self.witness.as_ref()?;
+        Some((witness.id, witness.disk.as_ref()?))
     }
 
     /// Every member: nodes and witness.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Format this build reads and writes. A member with an older build keeps and hands on a newer
 /// document, votes and holds, but does not lead.
-pub const FORMAT: u16 = 4;
+pub const FORMAT: u16 = 5;
 
 /// Largest document that is accepted, encoded: 64 KiB.
 pub const MAX_BYTES: usize = 64 * 1024;

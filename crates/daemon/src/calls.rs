@@ -6,6 +6,7 @@ use crate::guard::process::now;
 use crate::looks;
 use crate::mirror_view;
 use crate::mirrors::Key;
+use crate::quorum_label;
 use crate::server::{Answer, Asked};
 use crate::view;
 use hotpair_api::{Call, Reply, RevisionView};
@@ -90,6 +91,20 @@ pub(crate) fn answer(daemon: &mut Daemon, asked: Asked) {
             });
             return;
         }
+        Call::QuorumLook { device } => {
+            // As long as the disk takes, or for ever: on a thread that nobody waits for.
+            std::thread::spawn(move || {
+                let answer = match quorum_label::look(std::path::Path::new(&device)) {
+                    Ok(label) => Reply::QuorumLook {
+                        cluster: label.cluster.to_string(),
+                        number: format!("{:016x}", label.disk),
+                    },
+                    Err(error) => Reply::Refused(error.to_string()),
+                };
+                let _ = reply.send(answer.into());
+            });
+            return;
+        }
         Call::MirrorFiles {
             group,
             mirror,
@@ -130,6 +145,7 @@ pub(crate) fn may_be_passed(call: &Call) -> bool {
             | Call::MirrorWork { .. }
             | Call::MirrorPlace { .. }
             | Call::MirrorFiles { .. }
+            | Call::QuorumLook { .. }
             | Call::Facts { .. }
             | Call::Fences { .. }
     )
@@ -140,7 +156,7 @@ pub(crate) const NO_DOCUMENT: &str =
 
 fn status(daemon: &Daemon) -> Reply {
     let status = daemon.node.status(now());
-    view::status(&status, &daemon.sights).map_or_else(
+    view::status(&status, &daemon.sights, daemon.quorum.as_ref()).map_or_else(
         || Reply::Refused(NO_DOCUMENT.into()),
         |v| Reply::Status(Box::new(v)),
     )

@@ -6,7 +6,9 @@ use crate::events::EventLog;
 use crate::executor::{ExecEvent, Executor, Settings};
 use crate::guard::link::{self, GuardNews};
 use crate::guard::process::now;
-use crate::guard::protocol::{FromGuard, GateSetup, LinkSetup, LinkSight, Setup, ToGuard};
+use crate::guard::protocol::{
+    FromGuard, GateSetup, LinkSetup, LinkSight, QuorumSetup, QuorumSight, Setup, ToGuard,
+};
 use crate::looks::Looks;
 use crate::mirrors::{self, MirrorNews, Mirrors};
 use crate::passing::Passing;
@@ -22,6 +24,7 @@ use hotpair_core::config::OnDiskFailure;
 use hotpair_core::document::Document;
 use hotpair_core::group::ResourceFact;
 use hotpair_core::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, Version};
+use hotpair_core::message::Message;
 use hotpair_core::mirror::{Disk, MirrorReport};
 use hotpair_core::node::{
     Action, Durable, Event, HostAction, Identity, Input, Level, Node, PersistId, What,
@@ -115,6 +118,7 @@ pub(crate) struct Daemon {
     passing: Passing,
     next_request: u64,
     pub(crate) sights: Vec<LinkSight>,
+    pub(crate) quorum: Option<QuorumSight>,
     pub(crate) tokens: Tokens,
     configured: Version,
     revision: u64,
@@ -224,6 +228,7 @@ impl Daemon {
             passing: Passing::default(),
             next_request: 0,
             sights: Vec::new(),
+            quorum: None,
             tokens: Tokens::default(),
             configured: Version::ZERO,
             revision: 0,
@@ -342,6 +347,7 @@ impl Daemon {
     fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
+                Action::Send { to, message } if self.is_disk(to) => self.ask_disk(to, message),
                 Action::Send { to, message } => self.transport.send(self.cluster, to, &message),
                 Action::Persist { id, state } => {
                     // The thread ends with the process only.
@@ -366,6 +372,27 @@ impl Daemon {
                 Action::Fence { node, boot } => self.fence(node, boot),
                 Action::Host(action) => self.host_action(action),
             }
+        }
+    }
+
+    fn is_disk(&self, member: MemberId) -> bool {
+        let document = self.node.document();
+        let disk = document.and_then(|document| document.config.quorum_disk());
+        disk.is_some_and(|(disk, _)| disk == member)
+    }
+
+    /// The guard answers for the quorum disk; without a guard the message is lost.
+    fn ask_disk(&self, to: MemberId, message: Message) {
+        let of_disk = matches!(
+            message,
+            Message::PreVote { .. }
+                | Message::Vote { .. }
+                | Message::Offer { .. }
+                | Message::Hand { .. }
+        );
+        if let Some(guard) = self.guard.as_ref().filter(|_| of_disk) {
+            let message = Box::new(message);
+            let _ = guard.send(ToGuard::Disk { to, message });
         }
     }
 
@@ -627,7 +654,13 @@ impl Daemon {
             witness: config
                 .witness
                 .as_ref()
+                .filter(|witness| witness.disk.is_none())
                 .map(|witness| (witness.id, witness.addresses.clone())),
+            quorum: config.quorum_disk().map(|(member, disk)| QuorumSetup {
+                member,
+                path: PathBuf::from(&disk.path),
+                number: disk.number,
+            }),
             table: std::env::var("HOTPAIR_TABLE").unwrap_or_else(|_| "hotpair".into()),
             groups: groups.collect(),
         }
@@ -650,12 +683,39 @@ impl Daemon {
             }
             GuardNews::Said(FromGuard::Event(event)) => self.step(Input::Guard(event)),
             GuardNews::Said(FromGuard::Links(sights)) => self.sights = sights,
+            GuardNews::Said(FromGuard::Disk { from, message }) => {
+                if self.is_disk(from) {
+                    let message = *message;
+                    self.step(Input::Message { from, message });
+                }
+            }
+            GuardNews::Said(FromGuard::Quorum(sight)) => self.disk_seen(sight),
             GuardNews::Said(FromGuard::Alarm(text)) => self.log(Level::Error, &text),
             GuardNews::Lost => {
                 self.guard = None;
                 self.guard_lost = Some(tokio::time::Instant::now());
                 self.log(Level::Error, "the guard has ended: starting it anew");
             }
+        }
+    }
+
+    fn disk_seen(&mut self, sight: Option<QuorumSight>) {
+        let problem =
+            |sight: &Option<QuorumSight>| sight.as_ref().and_then(|it| it.problem.clone());
+        let (before, now) = (problem(&self.quorum), problem(&sight));
+        let known = sight.is_some();
+        self.quorum = sight;
+        match now {
+            Some(now) if before.as_ref() != Some(&now) => {
+                self.log(
+                    Level::Error,
+                    &format!("the quorum disk does not answer this node: {now}"),
+                );
+            }
+            None if before.is_some() && known => {
+                self.log(Level::Cleared, "the quorum disk answers this node again");
+            }
+            _ => {}
         }
     }
 

@@ -256,6 +256,7 @@ pub fn admit(document: &Document, step: &JoinStep) -> Result<(Cluster, MemberId)
                 id,
                 name: name.clone(),
                 addresses: addresses.clone(),
+                disk: None,
             });
             Ok((next, id))
         }

@@ -18,6 +18,7 @@ pub mod mirrors;
 mod passing;
 pub mod paths;
 mod persist;
+pub mod quorum_label;
 mod recording;
 mod server;
 pub mod store;

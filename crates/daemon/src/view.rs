@@ -1,12 +1,13 @@
 //! From the node's own words to those of the API: names instead of numbers, sentences instead of
 //! variants.
 
-use crate::guard::protocol::{LinkSight, WITNESS_PATH};
+use crate::guard::protocol::{LinkSight, QuorumSight, WITNESS_PATH};
 use hotpair_api::status::{
-    ClusterView, FitView, GroupView, LinkView, NodeView, ResourceView, StatusView, WitnessView,
+    ClusterView, FitView, GroupView, LinkView, NodeView, QuorumView, ResourceView, StatusView,
+    WitnessView,
 };
 use hotpair_api::{DecisionView, ExplainView};
-use hotpair_core::config::{Cluster, ResourceKind, Timing, WithoutWitness};
+use hotpair_core::config::{Cluster, QuorumDisk, ResourceKind, Timing, WithoutWitness};
 use hotpair_core::document::{Document, Goal, Pin, Placement};
 use hotpair_core::ids::{GroupId, MemberId, ResourceId};
 use hotpair_core::node::Status;
@@ -17,7 +18,11 @@ use std::time::Duration;
 
 /// The cluster as this node knows it; `None` before it has a document.
 #[must_use]
-pub fn status(status: &Status, sights: &[LinkSight]) -> Option<StatusView> {
+pub fn status(
+    status: &Status,
+    sights: &[LinkSight],
+    quorum: Option<&QuorumSight>,
+) -> Option<StatusView> {
     let document = status.document.as_deref()?;
     let config = &document.config;
     let (guarantee, guarantee_reason) = guarantee(document);
@@ -45,6 +50,10 @@ pub fn status(status: &Status, sights: &[LinkSight]) -> Option<StatusView> {
             name: witness.name.clone(),
             state: presence(status, witness.id).into(),
             votes: document.voters.contains(witness.id),
+            disk: witness.disk.as_ref().map(|disk| {
+                let sight = quorum.filter(|sight| sight.member == witness.id);
+                quorum_view(&config.timing, disk, sight)
+            }),
         }),
         groups: config
             .groups
@@ -91,7 +100,11 @@ fn guarantee(document: &Document) -> (&'static str, String) {
     let reason = match (&config.witness, config.nodes.len()) {
         (_, 1) => "one node only: there is nobody to take over".to_owned(),
         (Some(witness), _) if document.voters.contains(witness.id) => {
-            format!("{votes} votes with {} as the witness: a majority decides", witness.name)
+            let what = match witness.disk {
+                Some(_) => "quorum disk",
+                None => "witness",
+            };
+            format!("{votes} votes with {} as the {what}: a majority decides", witness.name)
         }
         (None, 2) => match config.without_witness {
             WithoutWitness::Wait => {
@@ -108,6 +121,38 @@ fn guarantee(document: &Document) -> (&'static str, String) {
         None => reason,
     };
     ("single-active", reason)
+}
+
+/// Shortest lease that outlives the stalls of multipath devices, in most arrays.
+const DISK_LEASE: Duration = Duration::from_secs(10);
+
+fn quorum_view(timing: &Timing, disk: &QuorumDisk, sight: Option<&QuorumSight>) -> QuorumView {
+    let round_us = sight.and_then(|sight| sight.round_us);
+    let mut warnings = Vec::new();
+    if let Some(round) = round_us.map(Duration::from_micros)
+        && round > timing.heartbeat * 2
+    {
+        warnings.push(format!(
+            "a round of {} ms is longer than two heartbeats of {} ms: elections by the disk may fail; \
+             raise heartbeat_ms, or use a quicker disk",
+            round.as_millis(),
+            timing.heartbeat.as_millis()
+        ));
+    }
+    if timing.lease < DISK_LEASE {
+        warnings.push(format!(
+            "the lease of {} ms does not outlive the stall of a multipath device: services of a node that does \
+             not hear the other one stop then; `lease_ms` of 10000 or more does",
+            timing.lease.as_millis()
+        ));
+    }
+    QuorumView {
+        path: disk.path.clone(),
+        number: format!("{:016x}", disk.number),
+        problem: sight.and_then(|sight| sight.problem.clone()),
+        round_us,
+        warnings,
+    }
 }
 
 /// Said while a joint change of voters goes on.

@@ -1,5 +1,6 @@
 //! Adapters to the operating system, one module per outside thing.
 
+pub mod apart;
 pub mod cgroup;
 pub mod clock;
 pub mod detect;
@@ -10,3 +11,4 @@ pub mod net;
 pub mod ocf;
 pub mod process;
 pub mod rt;
+pub mod shared_disk;

@@ -114,6 +114,7 @@ impl Setting {
             id: member(self.nodes),
             name: "witness".into(),
             addresses: Vec::new(),
+            disk: None,
         });
         Cluster {
             name: "model".into(),

@@ -196,6 +196,7 @@ pub fn witness_at(index: usize) -> Witness {
         id: member(index),
         name: format!("witness{}", index + 1),
         addresses: vec![socket(index)],
+        disk: None,
     }
 }
 

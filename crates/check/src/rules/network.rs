@@ -292,7 +292,7 @@ fn witness(given: &Given<'_>, cluster: &Cluster, out: &mut Out) {
                 "no-witness",
                 CLUSTER,
                 format!("{} nodes and no witness: a node that loses the others cannot take over by itself", cluster.nodes.len()),
-                "install a witness on a third machine: `hotpair token --witness`, then `hotpair witness join TOKEN` there",
+                "install a witness on a third machine: `hotpair token --witness`, then `hotpair witness join TOKEN` there; or use a disk that both nodes share: `hotpair quorum init DEVICE`, `hotpair quorum add DEVICE`",
             );
         }
         return;
@@ -302,7 +302,10 @@ fn witness(given: &Given<'_>, cluster: &Cluster, out: &mut Out) {
             "witness-not-reached",
             CLUSTER,
             format!("witness `{}` does not answer: a node that fails now is not taken over", witness.name),
-            "start it there: `systemctl start hotpair-witness`; look at the packet filters in between",
+            match &witness.disk {
+                None => "start it there: `systemctl start hotpair-witness`; look at the packet filters in between",
+                Some(_) => "`hotpair status` on each node says what is wrong with its way to the disk",
+            },
         );
     }
     for (member, node) in &cluster.nodes {

@@ -18,6 +18,7 @@ pub mod man;
 pub mod mirror;
 pub mod node;
 pub mod probe;
+pub mod quorum;
 pub mod record;
 pub mod remote;
 pub mod replay;
@@ -45,6 +46,7 @@ pub fn run(session: &Session, command: Command) -> Outcome {
         Command::Join(args) => join::run(session, args),
         Command::Token(args) => token::run(session, args),
         Command::Witness(command) => witness::run(session, command),
+        Command::Quorum(command) => quorum::run(session, command),
         Command::Daemon => {
             let ended = hotpair_daemon::daemon::run(session.paths.clone());
             ended.map_err(|error| Failure::refused(error.to_string()))?;

@@ -5,7 +5,7 @@ use crate::output::{Colour, Ink, columns, plain, print};
 use crate::session::{Outcome, Session};
 use clap::Args;
 use hotpair_api::StatusView;
-use hotpair_api::status::{FitView, GroupView, LinkView, NodeView};
+use hotpair_api::status::{FitView, GroupView, LinkView, NodeView, QuorumView};
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -68,6 +68,9 @@ pub fn text(status: &StatusView, ink: Ink) -> String {
                 witness.name,
                 ink.state(&witness.state)
             );
+            if let Some(disk) = &witness.disk {
+                out.push_str(&quorum(disk, ink));
+            }
         }
         None => out.push_str("\nno witness\n"),
     }
@@ -77,6 +80,22 @@ pub fn text(status: &StatusView, ink: Ink) -> String {
     }
     for view in &status.groups {
         out.push_str(&group(view, ink));
+    }
+    out
+}
+
+fn quorum(disk: &QuorumView, ink: Ink) -> String {
+    let mut out = format!("    quorum disk {}", disk.path);
+    if let Some(us) = disk.round_us {
+        let _ = write!(out, "  {}.{:02} ms", us / 1000, us % 1000 / 10);
+    }
+    out.push('\n');
+    if let Some(problem) = &disk.problem {
+        let text = format!("does not answer this node: {}", plain(problem));
+        let _ = writeln!(out, "    {}", ink.paint(Colour::Red, &text));
+    }
+    for warning in &disk.warnings {
+        let _ = writeln!(out, "    {}", ink.paint(Colour::Yellow, &plain(warning)));
     }
     out
 }

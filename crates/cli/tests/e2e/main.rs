@@ -18,5 +18,6 @@ mod policies;
 mod power;
 mod processes;
 mod programs;
+mod quorum;
 mod remote;
 mod whole;

@@ -2,7 +2,8 @@
 
 use super::{Accepted, Desk, order};
 use crate::config::{Cluster, Group};
-use crate::ids::{GroupId, ResourceId};
+use crate::document::Document;
+use crate::ids::{GroupId, MemberId, ResourceId};
 use crate::plan::Change;
 use std::collections::BTreeSet;
 
@@ -25,7 +26,8 @@ impl Desk<'_> {
         if !problems.is_empty() {
             return Err(problems.join("; "));
         }
-        let config = Box::new(new.clone());
+        let mut config = Box::new(new.clone());
+        number_disk(self.document, &mut config)?;
         Ok(Accepted::new(
             vec![Change::Configure { config }],
             format!(
@@ -186,6 +188,27 @@ impl Desk<'_> {
     }
 }
 
+/// Another quorum disk than before, or one that comes back, is a member that nobody has known: it may have
+/// forgotten what the one before it promised and accepted.
+fn number_disk(document: &Document, new: &mut Cluster) -> Result<(), String> {
+    let before = document.config.quorum_disk();
+    let before = before.map(|(id, disk)| (id, disk.number));
+    let Some(witness) = &mut new.witness else {
+        return Ok(());
+    };
+    let Some(disk) = &witness.disk else {
+        return Ok(());
+    };
+    if before == Some((witness.id, disk.number)) {
+        return Ok(());
+    }
+    let free = (witness.id.0..=u8::MAX)
+        .map(MemberId)
+        .find(|id| !document.numbers.contains(id));
+    witness.id = free.ok_or("the cluster has used up its numbers for a third vote")?;
+    Ok(())
+}
+
 /// Resources whose definition changes, that are new or go, and all that require those.
 fn touched(old: &Group, new: &Group) -> BTreeSet<ResourceId> {
     let all = old.resources.keys().chain(new.resources.keys());
@@ -201,4 +224,53 @@ fn touched(old: &Group, new: &Group) -> BTreeSet<ResourceId> {
         }
     }
     touched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flapping, QuorumDisk, Timing, WithoutWitness, Witness};
+    use crate::ids::ClusterId;
+    use std::collections::BTreeMap;
+
+    fn with_disk(id: u8, number: u64, path: &str) -> Cluster {
+        Cluster {
+            name: "c".into(),
+            id: ClusterId(1),
+            timing: Timing::standard(),
+            nodes: BTreeMap::new(),
+            witness: Some(Witness {
+                id: MemberId(id),
+                name: "disk".into(),
+                addresses: Vec::new(),
+                disk: Some(QuorumDisk {
+                    path: path.into(),
+                    number,
+                }),
+            }),
+            without_witness: WithoutWitness::Wait,
+            links: Vec::new(),
+            fencing: Default::default(),
+            groups: BTreeMap::new(),
+            flapping: Flapping::default(),
+        }
+    }
+
+    fn numbered(document: &Document, mut new: Cluster) -> Option<u8> {
+        number_disk(document, &mut new).ok()?;
+        Some(new.witness?.id.0)
+    }
+
+    #[test]
+    fn only_the_very_same_disk_keeps_its_number() {
+        let mut document = Document::first(with_disk(200, 7, "/dev/a"));
+        assert_eq!(numbered(&document, with_disk(200, 7, "/dev/b")), Some(200));
+        assert_eq!(numbered(&document, with_disk(200, 8, "/dev/a")), Some(201));
+        // Taken out and brought back, it is another member.
+        document.config.witness = None;
+        document.align();
+        assert_eq!(numbered(&document, with_disk(200, 7, "/dev/a")), Some(201));
+        document.numbers.extend((200..=255).map(MemberId));
+        assert_eq!(numbered(&document, with_disk(200, 7, "/dev/a")), None);
+    }
 }

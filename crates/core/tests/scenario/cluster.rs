@@ -49,6 +49,7 @@ fn cluster(config: &mut Cluster, rest: &str) -> Result<(), String> {
                     id: MemberId(9),
                     name: (*name).into(),
                     addresses: Vec::new(),
+                    disk: None,
                 });
             }
             ["links", names @ ..] => {

@@ -6,3 +6,4 @@ pub mod link;
 pub mod paths;
 pub mod process;
 pub mod protocol;
+pub mod quorum;

@@ -3,8 +3,10 @@
 use super::gates::Gates;
 use super::paths::Paths;
 use super::protocol::{FromGuard, KIND, Setup, ToGuard};
+use super::quorum::{self, Place, Quorum, Said};
 use hotpair_core::guard::{Guard, GuardAction, GuardIdentity, GuardInput, Promises};
-use hotpair_core::ids::{GroupId, Incarnation};
+use hotpair_core::ids::{GroupId, Incarnation, MemberId};
+use hotpair_core::message::{Datagram, Message};
 use hotpair_core::time::Now;
 use hotpair_host::clock;
 use hotpair_host::durable::{Format, Slots};
@@ -26,6 +28,8 @@ const PROMISES_SIZE: usize = 16 * 1024;
 const BACKLOG: usize = 1024 * 1024;
 const FRAME_LIMIT: usize = 512 * 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the end waits for the quorum disk; the daemon waits for 2 s.
+const DISK_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the guard is started with; everything else comes from the daemon.
 #[derive(Clone, Debug)]
@@ -73,6 +77,9 @@ pub fn run(options: GuardOptions) -> Result<(), std::io::Error> {
     while !process.ended {
         process.turn();
     }
+    if let Some(quorum) = process.core.and_then(|core| core.quorum) {
+        quorum.end(DISK_LIMIT);
+    }
     Ok(())
 }
 
@@ -96,6 +103,7 @@ struct Core {
     guard: Guard,
     paths: Paths,
     promises: Slots,
+    quorum: Option<Quorum>,
 }
 
 struct Daemon {
@@ -109,6 +117,7 @@ impl Process {
         self.wait();
         self.accept();
         self.hear_daemon();
+        self.hear_disk();
         let datagrams = self
             .core
             .as_mut()
@@ -151,6 +160,11 @@ impl Process {
                     .sockets()
                     .map(|socket| PollFd::new(socket, PollFlags::IN)),
             );
+            if core.quorum.is_some()
+                && let Ok(bell) = quorum::bell()
+            {
+                waits.push(PollFd::new(bell, PollFlags::IN));
+            }
         }
         let _ = poll(&mut waits, Some(&timeout));
     }
@@ -209,6 +223,7 @@ impl Process {
             ToGuard::Setup(setup) => self.set_up(*setup),
             ToGuard::Wanted(wanted) => self.step(GuardInput::Wanted(wanted)),
             ToGuard::Credit => self.step(GuardInput::Credit),
+            ToGuard::Disk { to, message } => self.ask_disk(to, *message),
             ToGuard::End => {
                 self.gates.remove();
                 self.ended = true;
@@ -235,11 +250,70 @@ impl Process {
             for problem in core.paths.change(setup) {
                 self.alarm(problem);
             }
+            self.set_up_disk();
             return;
         }
         match self.begin(setup) {
             Ok(problems) => problems.into_iter().for_each(|problem| self.alarm(problem)),
             Err(problem) => self.alarm(problem),
+        }
+        self.set_up_disk();
+    }
+
+    /// Another disk, or another place of it, has a voice of its own that knows nothing yet.
+    fn set_up_disk(&mut self) {
+        let Some(core) = &mut self.core else { return };
+        let wanted = core.setup.quorum.clone().map(|setup| Place {
+            me: core.setup.me,
+            boot: core.setup.boot,
+            cluster: core.setup.cluster,
+            lock: self
+                .options
+                .promises
+                .with_file_name(format!("quorum-{:016x}.lock", setup.number)),
+            setup,
+        });
+        if core.quorum.as_ref().map(Quorum::place) == wanted.as_ref() {
+            return;
+        }
+        core.quorum = None;
+        let Some(place) = wanted else { return };
+        match Quorum::start(place, now()) {
+            Ok(quorum) => core.quorum = Some(quorum),
+            Err(error) => self.alarm(format!("the quorum disk cannot be asked: {error}")),
+        }
+    }
+
+    fn ask_disk(&mut self, to: MemberId, message: Message) {
+        let quorum = self.core.as_mut().and_then(|core| core.quorum.as_mut());
+        if let Some(quorum) = quorum.filter(|quorum| quorum.disk() == to) {
+            let said = quorum.message(now(), message);
+            self.disk_said(to, said);
+        }
+    }
+
+    fn hear_disk(&mut self) {
+        let quorum = self.core.as_mut().and_then(|core| core.quorum.as_mut());
+        if let Some(quorum) = quorum {
+            if let Ok(bell) = quorum::bell() {
+                // What it counts is of no interest.
+                let _ = rustix::io::read(bell, &mut [0; 8]);
+            }
+            let from = quorum.disk();
+            let said = quorum.hear(now);
+            self.disk_said(from, said);
+        }
+    }
+
+    fn disk_said(&mut self, from: MemberId, said: Vec<Said>) {
+        for said in said {
+            match said {
+                Said::Ack(ack) => self.step(GuardInput::Datagram(Box::new(Datagram::Ack(ack)))),
+                Said::Message(message) => {
+                    let message = Box::new(message);
+                    self.tell(&FromGuard::Disk { from, message });
+                }
+            }
         }
     }
 
@@ -257,6 +331,7 @@ impl Process {
             guard,
             paths,
             promises,
+            quorum: None,
         });
         Ok(problems)
     }
@@ -287,6 +362,15 @@ impl Process {
     fn act(&mut self, decided: Now, action: GuardAction) {
         let Some(core) = &mut self.core else { return };
         match action {
+            GuardAction::Send { to, datagram }
+                if core.quorum.as_ref().is_some_and(|disk| disk.disk() == to) =>
+            {
+                // Only members that hold leases send to a disk, and nothing but heartbeats.
+                if let (Some(quorum), Datagram::Beat(beat)) = (&mut core.quorum, datagram) {
+                    let said = quorum.beat(now(), beat);
+                    self.disk_said(to, said);
+                }
+            }
             GuardAction::Send { to, datagram } => core.paths.send(to, &datagram),
             GuardAction::SavePromises => {
                 let bytes = codec::encode(&(core.setup.boot, core.guard.promises()));
@@ -342,7 +426,9 @@ impl Process {
         if let Some(core) = &mut self.core {
             core.paths.retry();
             let sights = core.paths.sights();
+            let quorum = core.quorum.as_ref().map(Quorum::sight);
             self.tell(&FromGuard::Links(sights));
+            self.tell(&FromGuard::Quorum(quorum));
         }
     }
 

@@ -4,6 +4,7 @@
 
 use hotpair_core::guard::{GuardEvent, Wanted};
 use hotpair_core::ids::{GroupId, HostBoot, MemberId};
+use hotpair_core::message::Message;
 use hotpair_wire::seal::SealKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +24,11 @@ pub enum ToGuard {
     Wanted(Box<Wanted>),
     /// The decision loop is alive.
     Credit,
+    /// For the quorum disk `to`: a pre-vote, a vote, an offer or a document.
+    Disk {
+        to: MemberId,
+        message: Box<Message>,
+    },
     /// Close every gate and end: the daemon stops in good order.
     End,
 }
@@ -31,6 +37,13 @@ pub enum ToGuard {
 pub enum FromGuard {
     Event(GuardEvent),
     Links(Vec<LinkSight>),
+    /// What the quorum disk `from` says.
+    Disk {
+        from: MemberId,
+        message: Box<Message>,
+    },
+    /// How the quorum disk is; `None`: there is none.
+    Quorum(Option<QuorumSight>),
     /// For the event log: something is wrong with the guard's surroundings.
     Alarm(String),
 }
@@ -45,9 +58,29 @@ pub struct Setup {
     pub key: SealKey,
     pub links: Vec<LinkSetup>,
     pub witness: Option<(MemberId, Vec<SocketAddr>)>,
+    pub quorum: Option<QuorumSetup>,
     /// Name of the nftables tables.
     pub table: String,
     pub groups: BTreeMap<GroupId, GateSetup>,
+}
+
+/// The quorum disk, whose voice in this node the guard is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumSetup {
+    pub member: MemberId,
+    pub path: PathBuf,
+    /// On its label.
+    pub number: u64,
+}
+
+/// How a quorum disk does, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumSight {
+    pub member: MemberId,
+    /// Why it answers nothing, in words.
+    pub problem: Option<String>,
+    /// The longest of the last seconds' rounds: own slot written, all slots read.
+    pub round_us: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

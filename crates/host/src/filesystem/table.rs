@@ -22,7 +22,7 @@ pub struct Mounted {
     pub filesystem: String,
     pub source: OsString,
     options: String,
-    super_options: String,
+    pub(crate) super_options: String,
 }
 
 impl Mounted {
