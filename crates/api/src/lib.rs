@@ -134,7 +134,7 @@ pub enum Call {
 pub enum Reply {
     Status(Box<StatusView>),
     Events(Vec<EventView>),
-    Explain(ExplainView),
+    Explain(Box<ExplainView>),
     /// Lines of text, one for each step of what would happen.
     Simulate(Vec<String>),
     /// Done, or what would be done.
@@ -197,6 +197,9 @@ pub struct ExplainView {
     /// One sentence.
     pub verdict: String,
     pub nodes: Vec<status::FitView>,
+    /// Each relation to another group in words.
+    #[serde(default)]
+    pub relations: Vec<String>,
     /// Newest last: what was decided and why.
     pub decisions: Vec<DecisionView>,
 }

@@ -115,6 +115,9 @@ pub struct GroupView {
     pub disabled: bool,
     /// Resources that the operator stopped, while the group may run.
     pub stopped_resources: Vec<String>,
+    /// Each relation to another group in words: `must run with db`.
+    #[serde(default)]
+    pub relations: Vec<String>,
     /// Why the holder, or the goal, was last changed.
     pub reason: String,
     /// One sentence: why it stays, moves or waits.

@@ -192,6 +192,7 @@ mod tests {
             maintenance: false,
             disabled: false,
             stopped_resources: Vec::new(),
+            relations: Vec::new(),
             reason: "could not be started".into(),
             verdict: "stays".into(),
             resources: Vec::new(),

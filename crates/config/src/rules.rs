@@ -4,6 +4,7 @@ mod address;
 mod fence;
 mod mirror;
 mod mount;
+mod relation;
 mod resource;
 
 pub(crate) use resource::kind_name;
@@ -27,6 +28,7 @@ pub(crate) fn check(cluster: &Cluster, places: &Places, findings: &Findings) {
     resource::check(cluster, places, findings);
     mirror::check(cluster, places, findings);
     mount::check(cluster, places, findings);
+    relation::check(cluster, places, findings);
     size(cluster, findings);
     failover(cluster, findings);
 }

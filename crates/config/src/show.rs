@@ -4,7 +4,7 @@ mod volume;
 
 use crate::read::fence::ACTION as FENCE_ACTION;
 use crate::read::group::{
-    FINAL_ACTION, ON_STOP_FAILURE, ON_SWITCH_FAILURE, START, TAKEOVER, has_agent,
+    FINAL_ACTION, ON_STOP_FAILURE, ON_SWITCH_FAILURE, RELATIONS, START, TAKEOVER, has_agent,
 };
 use crate::read::resource::{OTHERS, RUNNING_WITHIN, START_TIMEOUT, STOP_TIMEOUT};
 use crate::read::{PORT, WITHOUT_WITNESS, detector, profiles};
@@ -182,6 +182,12 @@ fn group(out: &mut Out, cluster: &Cluster, id: &GroupId, group: &Group) {
     out.unless(group.ungated == by_default, "ungated", group.ungated);
     out.unless(!group.fence, "fence", group.fence);
     out.unless(group.priority == 0, "priority", group.priority);
+    for (key, kind, strength) in RELATIONS {
+        let such = group.relations.iter();
+        let such = such.filter(|relation| relation.kind == kind && relation.strength == strength);
+        let names: Vec<_> = such.map(|relation| relation.group.0.clone()).collect();
+        out.unless(names.is_empty(), key, list(&names));
+    }
     menu(out, "start", &START, &group.start);
     menu(out, "takeover", &TAKEOVER, &group.takeover);
     if let Failback::Return { delay } = group.failback {

@@ -93,6 +93,14 @@ cases! {
     names_a_cycle: Error "nics = [\"eth0\"]" => "nics = [\"eth0\"]\nrequires = [\"s\"]", 31:12 "`ip` requires `s` requires `ip`";
     refuses_to_require_an_unknown_resource: Error "requires = [\"ip\"]" => "requires = [\"pi\"]", 34:13 "no resource `pi` to require";
     refuses_to_require_itself: Error "requires = [\"ip\"]" => "requires = [\"ip\", \"s\"]", 34:19 "`s` requires itself";
+    refuses_a_relation_to_an_unknown_group: Error "[group.g]" => "[group.h]\nnodes = [\"n1\", \"n2\"]\nwith = [\"gg\"]\n[group.g]", 27:8 "there is no group `gg`";
+    refuses_a_relation_to_itself: Error "[group.g]" => "[group.h]\nnodes = [\"n1\", \"n2\"]\napart = [\"h\"]\n[group.g]", 27:9 "names the group itself";
+    refuses_a_relation_twice: Error "[group.g]" => "[group.h]\nnodes = [\"n1\", \"n2\"]\nwith = [\"g\"]\nprefer_apart = [\"g\"]\n[group.g]", 28:16 "names `g` both in `with` and in `prefer_apart`";
+    refuses_companions_without_a_common_node: Error "[group.g]" => "[group.h]\nnodes = [\"n1\"]\nwith = [\"g\"]\n[group.i]\nnodes = [\"n2\"]\nwith = [\"h\"]\n[group.g]", 27:8 "no node is in the lists of all of";
+    refuses_to_run_apart_and_together: Error "[group.g]" => "[group.h]\nnodes = [\"n1\", \"n2\"]\napart = [\"i\"]\nwith = [\"g\"]\n[group.i]\nnodes = [\"n1\", \"n2\"]\nwith = [\"g\"]\n[group.g]", 27:9 "must run apart, and together";
+    refuses_to_follow_two_groups: Error "[group.g]" => "[group.h]\nnodes = [\"n1\", \"n2\"]\nwith = [\"g\", \"i\"]\n[group.i]\nnodes = [\"n1\", \"n2\"]\n[group.g]", 27:8 "must run with more than one group";
+    refuses_groups_that_wait_for_each_other: Error "[group.g]" => "[group.h]\nnodes = [\"n1\", \"n2\"]\nwith = [\"i\"]\n[group.i]\nnodes = [\"n1\", \"n2\"]\nprefer_after = [\"h\"]\n[group.g]", 27:8 "groups wait for each other: `h` with `i` after `h`";
+    warns_of_groups_apart_on_one_node: Warning "[group.g]" => "[group.h]\nnodes = [\"n1\"]\napart = [\"i\"]\n[group.i]\nnodes = [\"n1\"]\n[group.g]", 27:9 "both have one and the same node";
     refuses_an_unknown_node: Error "nodes = [\"n1\", \"n2\"]" => "nodes = [\"n1\", \"n3\"]", 26:16 "there is no node `n3`";
     refuses_a_group_without_nodes: Error "nodes = [\"n1\", \"n2\"]" => "nodes = []", 26:9 "no node may run this group";
     refuses_an_address_outside_every_subnet: Error "10.0.0.100/24" => "10.9.0.100/24", 29:11 "outside every subnet";

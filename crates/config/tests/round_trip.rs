@@ -333,6 +333,7 @@ fn policies() -> impl Strategy<Value = Group> {
             priority: p.8,
             ungated: p.9,
             fence: false,
+            relations: Vec::new(),
         })
 }
 
@@ -376,7 +377,7 @@ prop_compose! {
         six in any::<bool>(),
         witness in option::of((name(), option::of(1..=u64::MAX))),
         port in prop_oneof![Just(14338u16), 1u16..],
-        groups in btree_map(name(), (policies(), btree_map(name(), resource(), 0..4), any::<prop::sample::Index>()), 0..4),
+        groups in btree_map(name(), (policies(), btree_map(name(), resource(), 0..4), any::<prop::sample::Index>(), 0usize..6), 0..4),
         flapping in (1u32..100, time(1_000, 900_000)),
         fence_timeouts in prop::collection::vec((time(1_000, 600_000), 1u8..=9, any::<bool>()), 0..3),
         fence_delay in time(0, 600_000),
@@ -400,12 +401,16 @@ prop_compose! {
         }).collect();
         let devices = fences(&fence_timeouts, *nodes.keys().next().expect("a node"));
         let mut host = 70;
-        let groups = groups.into_iter().map(|(name, (policies, resources, first))| {
+        let mut before = None;
+        let groups = groups.into_iter().map(|(name, (policies, resources, first, relation))| {
             let mut ids: Vec<_> = nodes.keys().copied().collect();
             let turn = first.index(ids.len());
             ids.rotate_left(turn);
             let resources = dressed(resources, &ids, &links, || { host += 1; (host, ip(0, host)) });
-            (GroupId(name), Group { resources, nodes: ids, ..policies })
+            let id = GroupId(name);
+            let relations = before.take().into_iter().flat_map(|other| related(relation, other)).collect();
+            before = Some(id.clone());
+            (id, Group { resources, nodes: ids, relations, ..policies })
         }).collect();
         Cluster {
             name: cluster_name,
@@ -454,6 +459,25 @@ fn fences(drawn: &[(Duration, u8, bool)], node: MemberId) -> BTreeMap<MemberId, 
         return BTreeMap::new();
     }
     [(node, levels)].into()
+}
+
+/// To the group before: one of every sort, or none.
+fn related(number: usize, group: GroupId) -> Vec<Relation> {
+    let relation = |kind, strength| Relation {
+        kind,
+        group: group.clone(),
+        strength,
+    };
+    use RelationKind::{After, Apart, With};
+    use Strength::{Hard, Preferred};
+    match number % 6 {
+        0 => vec![relation(With, Hard), relation(After, Hard)],
+        1 => vec![relation(With, Preferred)],
+        2 => vec![relation(Apart, Hard), relation(After, Preferred)],
+        3 => vec![relation(Apart, Preferred)],
+        4 => vec![relation(After, Hard)],
+        _ => Vec::new(),
+    }
 }
 
 /// Gives each address an address of its own, each mirror devices and a port, each mount a mirror before

@@ -94,7 +94,7 @@ pub struct QuorumDisk {
 }
 
 /// [`Witness`] as it is encoded: a document without a disk has the bytes it had before there were any.
-mod third_vote {
+pub(crate) mod third_vote {
     use super::{QuorumDisk, Witness};
     use crate::ids::MemberId;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -229,6 +229,54 @@ pub struct Group {
     pub ungated: bool,
     /// It is taken over from a silent node only when that was fenced. Its nodes have fence devices.
     pub fence: bool,
+    /// To other groups, each at most once. Checked: the other group is known, there is at most one hard
+    /// `With`, and neither cycles nor contradictions of hard ones.
+    pub relations: Vec<Relation>,
+}
+
+/// Where, or when, a group may run as seen from another one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
+pub struct Relation {
+    pub kind: RelationKind,
+    pub group: GroupId,
+    pub strength: Strength,
+}
+
+impl Relation {
+    /// What it says about the group that has it, such as `must run with db`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let what = match (self.kind, self.strength) {
+            (RelationKind::With, Strength::Hard) => "must run with",
+            (RelationKind::With, Strength::Preferred) => "had better run with",
+            (RelationKind::Apart, Strength::Hard) => "must run apart from",
+            (RelationKind::Apart, Strength::Preferred) => "had better run apart from",
+            (RelationKind::After, Strength::Hard) => "must start after",
+            (RelationKind::After, Strength::Preferred) => "had better start after",
+        };
+        format!("{what} {}", self.group)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
+pub enum RelationKind {
+    /// On the node where the other one is. It follows the other one, not the other way round.
+    With,
+    /// On another node than the other one.
+    Apart,
+    /// Started once the other one runs, wherever that is.
+    After,
+}
+
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash,
+)]
+pub enum Strength {
+    /// It does not run otherwise.
+    #[default]
+    Hard,
+    /// Among nodes that can run it; moves nothing that runs. `After`: while the other one is about to run.
+    Preferred,
 }
 
 /// Does the cluster start the group by itself?

@@ -1,5 +1,7 @@
 //! The cluster document: the one replicated value. Whole, small, versioned.
 
+mod old;
+
 use crate::config::Cluster;
 use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, ResourceId, Version};
 use crate::mirror::Data;
@@ -7,9 +9,9 @@ use crate::reason::Reason;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Format this build reads and writes. A member with an older build keeps and hands on a newer
-/// document, votes and holds, but does not lead.
-pub const FORMAT: u16 = 5;
+/// Format this build writes; it reads the one before too (`old`). A member with an older build cannot
+/// read a newer document: it keeps the one it has, and does not lead.
+pub const FORMAT: u16 = 4;
 
 /// Largest document that is accepted, encoded: 64 KiB.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -18,6 +20,7 @@ pub const MAX_BYTES: usize = 64 * 1024;
 pub const HISTORY: usize = 24;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+#[serde(remote = "Self")]
 pub struct Document {
     pub version: Version,
     pub format: u16,

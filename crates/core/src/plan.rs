@@ -2,7 +2,7 @@
 //! group why it stays, moves, waits or rests.
 //!
 //! ```text
-//!   View ──> members (rejoined, held out) ──> voters ──> each group, by priority:
+//!   View ──> members (rejoined, held out) ──> voters ──> each group, by priority and relations:
 //!                                                          pins ──> step ──> Verdict
 //! ```
 //!
@@ -18,6 +18,7 @@ mod fitness;
 mod members;
 mod mirror;
 mod pins;
+mod relation;
 mod step;
 mod verdict;
 mod what_if;
@@ -36,7 +37,6 @@ use crate::reason::Reason;
 use crate::report::{GroupReport, GroupState, Report};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -96,20 +96,13 @@ pub struct GroupPlan {
 pub fn plan(view: &View<'_>) -> Plan {
     let mut draft = Draft::new(view);
     members::plan(&mut draft);
-    let mut order: Vec<(Reverse<i32>, &GroupId)> = view
-        .document
-        .config
-        .groups
-        .iter()
-        .map(|(id, group)| (Reverse(group.priority), id))
-        .collect();
-    order.sort();
     let mut verdicts = Vec::new();
-    for (_, group) in order {
-        mirror::plan(&mut draft, group);
-        pins::plan(&mut draft, group);
-        failure::forgive(&mut draft, group);
-        verdicts.push((group.clone(), step::plan(&mut draft, group)));
+    for group in draft.order() {
+        mirror::plan(&mut draft, &group);
+        pins::plan(&mut draft, &group);
+        failure::forgive(&mut draft, &group);
+        let verdict = step::plan(&mut draft, &group);
+        verdicts.push((group, verdict));
     }
     let groups = verdicts
         .into_iter()

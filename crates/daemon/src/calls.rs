@@ -229,8 +229,10 @@ fn mirror_files(daemon: &Daemon, key: Key, reply: oneshot::Sender<Answer>) {
 
 fn explain(daemon: &Daemon, group: &str) -> Reply {
     let status = daemon.node.status(now());
-    view::explain(&status, &GroupId(group.to_owned()))
-        .map_or_else(|| no_such_group(daemon, group), Reply::Explain)
+    view::explain(&status, &GroupId(group.to_owned())).map_or_else(
+        || no_such_group(daemon, group),
+        |view| Reply::Explain(Box::new(view)),
+    )
 }
 
 fn no_such_group(daemon: &Daemon, group: &str) -> Reply {

@@ -7,7 +7,7 @@ use hotpair_api::status::{
     WitnessView,
 };
 use hotpair_api::{DecisionView, ExplainView};
-use hotpair_core::config::{Cluster, QuorumDisk, ResourceKind, Timing, WithoutWitness};
+use hotpair_core::config::{Cluster, QuorumDisk, Relation, ResourceKind, Timing, WithoutWitness};
 use hotpair_core::document::{Document, Goal, Pin, Placement};
 use hotpair_core::ids::{GroupId, MemberId, ResourceId};
 use hotpair_core::node::Status;
@@ -84,6 +84,7 @@ pub fn explain(status: &Status, group: &GroupId) -> Option<ExplainView> {
         state: view.state,
         verdict: view.verdict,
         nodes: view.nodes,
+        relations: view.relations,
         decisions: decisions.collect(),
     })
 }
@@ -288,6 +289,13 @@ fn group_view(status: &Status, document: &Document, group: &GroupId) -> Option<G
             .stopped_resources
             .iter()
             .map(ToString::to_string)
+            .collect(),
+        relations: config
+            .groups
+            .get(group)?
+            .relations
+            .iter()
+            .map(Relation::text)
             .collect(),
         reason: placement.reason.text(config),
         verdict: plan

@@ -183,5 +183,6 @@ fn group(nodes: usize) -> Group {
         priority: 0,
         ungated: false,
         fence: false,
+        relations: Vec::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! What must hold, whatever happens: checked outside the code under test.
 
+use hotpair_core::config::{RelationKind, Strength};
 use hotpair_core::document::Document;
 use hotpair_core::ids::{Epoch, GroupId, MemberId, Term, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,8 @@ pub enum Rule {
     TakenOver,
     /// Epochs and revisions only rise.
     OnlyForward,
+    /// A group is given to a node only where no hard relation to another group is broken by it.
+    Related,
     /// One leader in a term.
     OneLeader,
     /// Every action and request ends.
@@ -107,6 +110,9 @@ impl Ledger {
             .insert(document.version, Arc::clone(document));
         if let Some(before) = before {
             self.parents.insert(document.version, before);
+            if let Some(before) = self.documents.get(&before) {
+                related(before, document).map_err(|text| (Rule::Related, text))?;
+            }
         }
         Ok(())
     }
@@ -230,11 +236,43 @@ fn forward(old: &Document, new: &Document) -> Result<(), String> {
     Ok(())
 }
 
+/// What one document gives breaks no hard relation in it.
+fn related(old: &Document, new: &Document) -> Result<(), String> {
+    let holder = |group: &GroupId| new.groups.get(group).and_then(|it| it.holder);
+    let given = |group: &GroupId| {
+        let epoch = |document: &Document| document.groups.get(group).map(|it| it.epoch);
+        epoch(new) > epoch(old) && holder(group).is_some()
+    };
+    for (id, config) in &new.config.groups {
+        for relation in &config.relations {
+            let other = &relation.group;
+            let broken = relation.strength == Strength::Hard
+                && match relation.kind {
+                    RelationKind::With => given(id) && holder(id) != holder(other),
+                    RelationKind::Apart => {
+                        (given(id) || given(other)) && holder(id) == holder(other)
+                    }
+                    RelationKind::After => given(id) && holder(other).is_none(),
+                };
+            if broken {
+                return Err(format!(
+                    "{id} ({:?}) and {other} ({:?}) break {:?} of {id} in {}",
+                    holder(id),
+                    holder(other),
+                    relation.kind,
+                    new.version
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster;
-    use hotpair_core::config::Timing;
+    use hotpair_core::config::{Relation, Timing};
     use hotpair_core::ids::MemberId;
 
     fn first() -> Arc<Document> {
@@ -313,6 +351,38 @@ mod tests {
             placement.epoch = placement.epoch.next();
         }
         assert!(forward(&one, &two).is_ok());
+    }
+
+    #[test]
+    fn notices_a_group_given_against_a_hard_relation() {
+        let (g0, g1) = (cluster::group_id(0), cluster::group_id(1));
+        for (kind, there) in [
+            (RelationKind::With, MemberId(2)),
+            (RelationKind::Apart, MemberId(1)),
+        ] {
+            let mut config = cluster::plain(2, true, 2, Timing::standard());
+            let relation = Relation {
+                kind,
+                group: g0.clone(),
+                strength: Strength::Hard,
+            };
+            config
+                .groups
+                .get_mut(&g1)
+                .expect("it has two groups")
+                .relations
+                .push(relation);
+            let mut one = Document::first(config);
+            one.groups.get_mut(&g0).expect("as configured").holder = Some(MemberId(1));
+            let mut two = one.clone();
+            let placement = two.groups.get_mut(&g1).expect("as configured");
+            placement.holder = Some(there);
+            // Only what is given counts: the relation may be younger than what runs.
+            assert!(related(&one, &two).is_ok());
+            let placement = two.groups.get_mut(&g1).expect("as configured");
+            placement.epoch = placement.epoch.next();
+            assert!(related(&one, &two).is_err());
+        }
     }
 
     #[test]

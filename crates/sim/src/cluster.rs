@@ -4,8 +4,8 @@ use crate::rng::Rng;
 use hotpair_core::config::{
     Address, Check, Cluster, Detector, Environment, Failback, FenceAction, FenceDevice,
     FinalAction, Flapping, Group, Link, Node, Ocf, OnStartFailure, OnStopFailure, OnSwitchFailure,
-    Program, Resource, ResourceKind, Restart, Service, StartMode, Takeover, Timing, WithoutWitness,
-    Witness,
+    Program, Relation, RelationKind, Resource, ResourceKind, Restart, Service, StartMode, Strength,
+    Takeover, Timing, WithoutWitness, Witness,
 };
 use hotpair_core::ids::{ClusterId, GroupId, MemberId, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,6 +251,7 @@ fn plain_group(index: usize, nodes: usize) -> Group {
         priority: 0,
         ungated: false,
         fence: false,
+        relations: Vec::new(),
     }
 }
 
@@ -317,6 +318,46 @@ pub fn draw_fences(rng: &mut Rng, cluster: &mut Cluster) {
         group.fence = rng.percent(50);
         if rng.percent(50) {
             group.on_stop_failure = OnStopFailure::Fence;
+        }
+    }
+}
+
+/// Gives each group but the first a relation to the one before it.
+pub fn relate(rng: &mut Rng, cluster: &mut Cluster) {
+    for index in 1..cluster.groups.len() {
+        let before = group_id(index - 1);
+        let nodes = cluster.groups.get(&before).map(|group| group.nodes.clone());
+        let Some(group) = cluster.groups.get_mut(&group_id(index)) else {
+            continue;
+        };
+        let relation = |kind, strength| Relation {
+            kind,
+            group: before.clone(),
+            strength,
+        };
+        let strength = if rng.percent(70) {
+            Strength::Hard
+        } else {
+            Strength::Preferred
+        };
+        let kind = match rng.below(5) {
+            0 | 1 => RelationKind::With,
+            2 | 3 => RelationKind::Apart,
+            _ => RelationKind::After,
+        };
+        group.relations.push(relation(kind, strength));
+        if kind == RelationKind::With {
+            if rng.percent(50) {
+                group
+                    .relations
+                    .push(relation(RelationKind::After, strength));
+            }
+            // It may run wherever that one may; a mirror stays where its copies are.
+            if let Some(nodes) = nodes
+                && group.mirrors().next().is_none()
+            {
+                group.nodes = nodes;
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::cluster;
 use crate::fault::{Operator, Verb};
 use crate::rng::Rng;
 use crate::world::{Event, World, note};
-use hotpair_core::config::{Cluster, Failback, Takeover, Timing};
+use hotpair_core::config::{Cluster, Failback, RelationKind, Strength, Takeover, Timing};
 use hotpair_core::document::{Document, Goal, Pin};
 use hotpair_core::ids::{GroupId, MemberId};
 use hotpair_core::node::Input;
@@ -540,6 +540,48 @@ pub fn unsettled(world: &World) -> Option<String> {
         .or_else(|| world.mirror_unsettled())
 }
 
+/// By a hard relation there is no node for the group, for as long as the others are where they are.
+fn hindered(world: &World, document: &Document, group: &GroupId) -> bool {
+    let config = &document.config.groups[group];
+    let placement = &document.groups[group];
+    let runs = |group: &GroupId| {
+        let holder = document.groups.get(group).and_then(|it| it.holder);
+        holder.filter(|&holder| world.serves(cluster::host_of(holder), group))
+    };
+    let runs_well = placement.moving.is_none() && runs(group).is_some();
+    if runs_well {
+        return false;
+    }
+    let mut nodes: Vec<MemberId> = config.nodes.clone();
+    if config.takeover == Takeover::HighestOnly {
+        nodes.truncate(1);
+    }
+    nodes.retain(|node| document.config.nodes.contains_key(node));
+    let mut held_back = false;
+    for (id, other) in &document.config.groups {
+        for relation in &other.relations {
+            let other = match relation.kind {
+                _ if relation.strength != Strength::Hard => continue,
+                _ if id == group => &relation.group,
+                RelationKind::Apart if relation.group == *group => id,
+                _ => continue,
+            };
+            match (relation.kind, runs(other)) {
+                (RelationKind::With, Some(at)) => nodes.retain(|&node| node == at),
+                (RelationKind::With | RelationKind::After, None) => held_back = true,
+                (RelationKind::After, Some(_)) => {}
+                (RelationKind::Apart, _) => {
+                    let at = document.groups.get(other).and_then(|it| it.holder);
+                    nodes.retain(|&node| Some(node) != at);
+                    // Its data may be on the other one's node alone.
+                    held_back |= at.is_some() && config.mirrors().next().is_some();
+                }
+            }
+        }
+    }
+    held_back || nodes.is_empty()
+}
+
 fn group_unsettled(world: &World, document: &Document, group: &GroupId) -> Option<String> {
     let config = document.config.groups.get(group)?;
     let placement = document.groups.get(group)?;
@@ -548,6 +590,9 @@ fn group_unsettled(world: &World, document: &Document, group: &GroupId) -> Optio
         .iter()
         .any(|node| document.config.nodes.contains_key(node))
     {
+        return None;
+    }
+    if hindered(world, document, group) {
         return None;
     }
     let Some(holder) = placement.holder else {

@@ -397,9 +397,10 @@ impl World {
     }
 
     fn look(&mut self, host: usize, name: &Name) {
-        let detected = self
-            .resource(host, name)
-            .is_some_and(|config| !config.detectors.is_empty());
+        // An agent is its own detector.
+        let detected = self.resource(host, name).is_some_and(|config| {
+            !config.detectors.is_empty() || matches!(config.kind, ResourceKind::Ocf(_))
+        });
         let state = self.hosts[host]
             .parts
             .get(name)

@@ -25,6 +25,9 @@ const WITH_QUORUM_DISK: u64 = 30;
 /// Percent of the seeds whose nodes have fence devices.
 const WITH_FENCE_DEVICES: u64 = 25;
 
+/// Seeds of a hundred whose groups have relations to each other, where there are two or more.
+const WITH_RELATIONS: u64 = 40;
+
 /// Longest time until the disks are at rest once the application asks for nothing more.
 const IDLE_US: u64 = 30 * SECOND;
 
@@ -85,6 +88,11 @@ impl Plan {
         let mut rng = Rng::new(seed, 8);
         if rng.percent(WITH_FENCE_DEVICES) {
             cluster::draw_fences(&mut rng, &mut cluster);
+        }
+        // Likewise.
+        let mut rng = Rng::new(seed, 9);
+        if rng.percent(WITH_RELATIONS) {
+            cluster::relate(&mut rng, &mut cluster);
         }
         Self {
             seed,

@@ -30,6 +30,23 @@ fn first_seeds_with_a_quorum_disk_break_no_promise() {
 }
 
 #[test]
+fn first_seeds_with_relations_between_groups_break_no_promise() {
+    let plans = (1..).map(Plan::draw);
+    let related = plans.filter(|plan| {
+        let mut groups = plan.cluster.groups.values();
+        groups.any(|group| !group.relations.is_empty())
+    });
+    for plan in related.take(40) {
+        let outcome = plan.run(0);
+        assert_eq!(
+            outcome.violation, None,
+            "seed {0}: cargo xtask sim --seed {0} --trace",
+            plan.seed
+        );
+    }
+}
+
+#[test]
 fn one_seed_runs_the_same_way_twice() {
     for seed in [3, 8] {
         let first = Plan::draw(seed).run(400);

@@ -13,7 +13,7 @@ pub struct ExplainArgs {
 
 pub fn run(session: &Session, args: ExplainArgs) -> Outcome {
     match session.ask(Call::Explain { group: args.group })? {
-        Reply::Explain(view) => session.show(&view, || text(&view, session.ink)),
+        Reply::Explain(view) => session.show(&*view, || text(&view, session.ink)),
         other => Err(unexpected(&other)),
     }
 }
@@ -25,6 +25,9 @@ fn text(view: &ExplainView, ink: Ink) -> String {
         ink.state(&view.state),
         plain(&view.verdict)
     );
+    for relation in &view.relations {
+        out.push_str(&format!("  it {}\n", plain(relation)));
+    }
     out.push_str("\nnodes\n");
     out.push_str(&super::status::fits(&view.nodes, ink, "  "));
     if !view.decisions.is_empty() {

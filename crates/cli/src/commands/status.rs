@@ -239,6 +239,9 @@ pub fn group(view: &GroupView, ink: Ink) -> String {
             let _ = writeln!(out, "    {}", plain(sentence));
         }
     }
+    if !view.relations.is_empty() {
+        let _ = writeln!(out, "    {}", plain(&view.relations.join("; ")));
+    }
     out.push_str(&resources(view, ink));
     out.push_str(&fits(&view.nodes, ink, "    "));
     out

@@ -79,6 +79,76 @@ fn each_group_follows_its_own_policies() {
     cluster.runs("node2", "offhere", "node2");
 }
 
+/// A group that must be with, apart from or after others goes where they leave it room, in their order.
+#[test]
+fn groups_keep_their_relations_through_failover_and_switchover() {
+    let Some(cluster) = Cluster::up("relations") else {
+        return;
+    };
+    // `aside` has the preferred node, but is kept from it by `practice`, which is there.
+    let groups = [
+        small("follower", &format!("with = [\"{PRACTICE}\"]")),
+        small("aside", &format!("apart = [\"{PRACTICE}\"]")),
+        small(
+            "later",
+            &format!("after = [\"{PRACTICE}\"]\nprefer_apart = [\"{PRACTICE}\"]"),
+        ),
+    ];
+    cluster.reconfigure("node1", |text| text + &groups.concat());
+    let parted = |practice: &'static str, other: &'static str| {
+        move |s: &StatusView| {
+            is_on(s, PRACTICE, practice)
+                && is_on(s, "follower", practice)
+                && is_on(s, "aside", other)
+        }
+    };
+    cluster.until("node1", "each where it belongs", |s| {
+        parted("node1", "node2")(s) && is_on(s, "later", "node2")
+    });
+    let shown = cluster.hotpair("node2", &["group", "show", "aside"]);
+    assert!(
+        shown.contains(&format!("must run apart from {PRACTICE}")),
+        "{shown}"
+    );
+
+    // Nobody moves alone, and nobody gets in the way of another one.
+    for name in ["follower", "aside"] {
+        let why = cluster.refused("node1", &["group", "switch", name], 1);
+        assert!(why.contains(PRACTICE), "{why}");
+    }
+    let why = cluster.refused("node1", &["group", "switch", PRACTICE], 1);
+    assert!(why.contains("aside"), "{why}");
+    let foreseen = cluster.hotpair("node1", &["simulate", "--fail", "node2"]);
+    assert!(foreseen.contains("aside waits"), "{foreseen}");
+
+    cluster.hotpair("node1", &["group", "stop", "aside"]);
+    cluster.hotpair("node1", &["group", "switch", PRACTICE]);
+    cluster.until("node1", "the follower to go along", |s| {
+        is_on(s, PRACTICE, "node2") && is_on(s, "follower", "node2")
+    });
+    cluster.hotpair("node1", &["group", "start", "aside"]);
+    cluster.until("node1", "the other one aside", parted("node2", "node1"));
+
+    cluster.until("node1", "all to be fit", |s| {
+        group(s, PRACTICE).pinned.is_none() && group(s, "follower").pinned.is_none()
+    });
+    cluster.fault("node2", Fault::PowerCut);
+    // The node that is left has what must be apart: the others wait, and say for what.
+    cluster.until("node1", "nobody to take them over", |s| {
+        s.nodes
+            .iter()
+            .any(|node| node.name == "node2" && node.state == "down")
+    });
+    let why = cluster.hotpair("node1", &["explain", PRACTICE]);
+    assert!(why.contains("apart from aside"), "{why}");
+    cluster.insist("node1", &["group", "stop", "aside"]);
+    cluster.until("node1", "all, one after the other", |s| {
+        [PRACTICE, "follower", "later"]
+            .iter()
+            .all(|name| is_on(s, name, "node1"))
+    });
+}
+
 /// As [`all_well`], but for the group that is pinned by its policy.
 fn all_but_pinned(status: &StatusView) -> bool {
     let mut status = status.clone();

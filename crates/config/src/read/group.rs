@@ -4,8 +4,8 @@ use super::{Names, check_name, resource};
 use crate::section::Section;
 use crate::words::shown;
 use hotpair_core::config::{
-    Failback, FinalAction, Group, OnStartFailure, OnStopFailure, OnSwitchFailure, Resource,
-    ResourceKind, Restart, StartMode, Takeover,
+    Failback, FinalAction, Group, OnStartFailure, OnStopFailure, OnSwitchFailure, Relation,
+    RelationKind, Resource, ResourceKind, Restart, StartMode, Strength, Takeover,
 };
 use hotpair_core::ids::{GroupId, MemberId, ResourceId};
 use std::collections::BTreeMap;
@@ -71,9 +71,44 @@ fn group(section: &Section<'_>, names: &Names) -> Group {
             .unwrap_or_default(),
         ungated: section.boolean("ungated").unwrap_or(by_default),
         fence: section.boolean("fence").unwrap_or_default(),
+        relations: relations(section),
     };
     section.finish();
     group
+}
+
+/// Every key that names other groups, with what it says about them.
+pub(crate) const RELATIONS: [(&str, RelationKind, Strength); 6] = [
+    ("with", RelationKind::With, Strength::Hard),
+    ("prefer_with", RelationKind::With, Strength::Preferred),
+    ("apart", RelationKind::Apart, Strength::Hard),
+    ("prefer_apart", RelationKind::Apart, Strength::Preferred),
+    ("after", RelationKind::After, Strength::Hard),
+    ("prefer_after", RelationKind::After, Strength::Preferred),
+];
+
+/// The key that says `relation`.
+pub(crate) fn relation_key(relation: &Relation) -> &'static str {
+    let same = |&&(_, kind, strength): &&(&str, RelationKind, Strength)| {
+        kind == relation.kind && strength == relation.strength
+    };
+    RELATIONS.iter().find(same).map_or("with", |(key, ..)| key)
+}
+
+/// In an order of their own, so that the order in the text means nothing.
+fn relations(section: &Section<'_>) -> Vec<Relation> {
+    let mut relations = Vec::new();
+    for (key, kind, strength) in RELATIONS {
+        for (name, _) in section.strings(key).unwrap_or_default() {
+            relations.push(Relation {
+                kind,
+                group: GroupId(name),
+                strength,
+            });
+        }
+    }
+    relations.sort();
+    relations
 }
 
 /// Does anything in it come from a resource agent?

@@ -37,7 +37,8 @@ impl GroupRun {
         !part.is_stopped() || (part.maintained && part.seen && self.want != Want::Gone)
     }
 
-    fn state(&self) -> GroupState {
+    #[must_use]
+    pub fn state(&self) -> GroupState {
         let gone = self.want == Want::Gone;
         if self.maintenance && !gone {
             return GroupState::Unmanaged {

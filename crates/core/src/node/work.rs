@@ -1,11 +1,12 @@
 //! The groups of this node: what the document and the guard's permits ask of each.
 
 use super::Action;
+use crate::config::{RelationKind, Strength};
 use crate::document::{Document, Goal, Placement};
 use crate::group::{ActionId, ActionIds, GroupRun, Orders, ResourceFact, Want};
 use crate::guard::Hold;
 use crate::ids::{Epoch, GroupId, MemberId, ResourceId, Version};
-use crate::report::GroupReport;
+use crate::report::{GroupReport, GroupState};
 use crate::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -125,7 +126,7 @@ impl Groups {
             if !concerned {
                 continue;
             }
-            let want = self.want(me, group, &standing);
+            let want = self.want(me, group, kept, &standing);
             let run = self
                 .runs
                 .entry(group.clone())
@@ -136,7 +137,7 @@ impl Groups {
         }
     }
 
-    fn want(&self, me: MemberId, group: &GroupId, standing: &Standing) -> Want {
+    fn want(&self, me: MemberId, group: &GroupId, kept: &Document, standing: &Standing) -> Want {
         let permitted =
             standing.held_by(me) && self.permits().get(group) == Some(&standing.kept.epoch);
         let down = self.runs.get(group).is_none_or(GroupRun::is_down);
@@ -148,11 +149,46 @@ impl Groups {
         let runs =
             |placement: &Placement| placement.goal == Goal::Run && placement.moving.is_none();
         let decided = standing.confirmed().unwrap_or(standing.kept);
-        if runs(decided) && (runs(standing.kept) || !down) {
+        if runs(decided) && (!down || runs(standing.kept) && !self.comes_after(me, group, kept)) {
             Want::Run
         } else {
             Want::Stop
         }
+    }
+
+    /// It is to be started after another group that this node holds and has not started yet. The
+    /// planner sees to the order when it gives groups; this is for a node that starts again what it
+    /// has held all along.
+    fn comes_after(&self, me: MemberId, group: &GroupId, kept: &Document) -> bool {
+        let config = kept.config.groups.get(group);
+        let relations = config.into_iter().flat_map(|config| &config.relations);
+        let mut after = relations.filter(|relation| relation.kind == RelationKind::After);
+        after.any(|relation| {
+            let other = &relation.group;
+            let Some(placement) = kept.groups.get(other) else {
+                return false;
+            };
+            let here = placement.holder == Some(me)
+                && placement.goal == Goal::Run
+                && placement.moving.is_none();
+            let permitted = self.permits().get(other) == Some(&placement.epoch);
+            let hard = relation.strength == Strength::Hard;
+            here && match self.runs.get(other).map(GroupRun::state) {
+                Some(
+                    GroupState::Running
+                    | GroupState::Degraded { .. }
+                    | GroupState::Unmanaged { running: true },
+                ) => false,
+                Some(
+                    GroupState::Failed { .. }
+                    | GroupState::StopFailed { .. }
+                    | GroupState::Unmanaged { running: false },
+                ) => hard,
+                None | Some(GroupState::Stopped | GroupState::Starting | GroupState::Stopping) => {
+                    hard || permitted
+                }
+            }
+        })
     }
 
     pub fn reports(
@@ -170,7 +206,7 @@ impl Groups {
             ) else {
                 continue;
             };
-            let want = self.want(me, group, &standing);
+            let want = self.want(me, group, kept, &standing);
             let leased = lease_held && want != Want::Gone && self.leased(group, acting);
             let orders = orders(me, kept, config, &standing, want, run);
             reports.insert(group.clone(), run.report(&orders, leased));

@@ -177,6 +177,11 @@ impl Desk<'_> {
             return format!("{id} moves away from {name}, which is no longer in its list of nodes");
         }
         let touched = touched(old, new);
+        if touched.is_empty() && old.relations != new.relations {
+            return format!(
+                "{id} changes; if it breaks a hard relation on {name}, it moves or stops"
+            );
+        }
         if touched.is_empty() {
             return format!("{id} changes, none of its services is touched");
         }

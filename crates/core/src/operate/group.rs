@@ -3,7 +3,7 @@
 use super::{Accepted, Desk, order, with_dependents};
 use crate::document::{Failure, Goal};
 use crate::ids::{GroupId, MemberId, ResourceId};
-use crate::plan::{Change, Obstacle};
+use crate::plan::{Change, Fitness, Obstacle};
 use crate::report::GroupState;
 
 impl Desk<'_> {
@@ -30,6 +30,12 @@ impl Desk<'_> {
             None => self.best_to_start(group)?,
         };
         self.may_start(group, to)?;
+        if let Some(wait_for) = self.draft.held_back(group, to) {
+            return Err(format!(
+                "{group} cannot be started yet: {}",
+                wait_for.text(&self.document.config)
+            ));
+        }
         let name = self.name(to);
         let mut changes = self.forget(group, to);
         if self.draft.placement(group).goal != Goal::Run {
@@ -211,8 +217,15 @@ impl Desk<'_> {
         let mut stop = self.starts(group);
         stop.reverse();
         let stop = order::list(&stop);
+        let along = match self.draft.companions(group).as_slice() {
+            [] => String::new(),
+            companions => format!(
+                "; what must run with it stops until it runs again: {}",
+                names(companions)
+            ),
+        };
         let text = format!(
-            "{group} will be stopped on {} and stay stopped until it is started: stop {stop}",
+            "{group} will be stopped on {} and stay stopped until it is started: stop {stop}{along}",
             self.name(holder)
         );
         let asked = Change::Move {
@@ -256,11 +269,12 @@ impl Desk<'_> {
         }
         self.not_stop_failed(group)?;
         let to = self.switch_target(group, holder, to)?;
+        let along = self.companions_along(group, to)?;
         let start = self.starts(group);
         let mut stop = start.clone();
         stop.reverse();
         let text = format!(
-            "{group} will be stopped on {from} and started on {}; first stop {}; then start {}{}",
+            "{group} will be stopped on {from} and started on {}; first stop {}; then start {}{}{along}",
             self.name(to),
             order::list(&stop),
             order::list(&start),
@@ -275,15 +289,58 @@ impl Desk<'_> {
         Ok(Accepted::new(vec![asked], text))
     }
 
+    /// Groups that must run with this one go along; one that cannot run there keeps it from moving.
+    fn companions_along(&self, group: &GroupId, to: MemberId) -> Result<String, String> {
+        let companions = self.draft.companions(group);
+        for companion in &companions {
+            self.not_in_maintenance(companion).map_err(|why| {
+                format!("{companion} must run with {group} and would have to move along, but {why}")
+            })?;
+            if self.draft.fit_as_companion(companion, to) {
+                continue;
+            }
+            let reasons: Vec<String> = match self.draft.fitness(companion, to) {
+                Fitness::Fit => Vec::new(),
+                Fitness::Unfit(obstacles) => obstacles
+                    .iter()
+                    .filter(|obstacle| !matches!(obstacle, Obstacle::With { .. }))
+                    .map(Obstacle::text)
+                    .collect(),
+            };
+            return Err(format!(
+                "{companion} must run with {group}, and {} cannot run {companion}: {}; stop it first with \
+                 `hotpair group stop {companion}`",
+                self.name(to),
+                reasons.join("; ")
+            ));
+        }
+        Ok(match companions.as_slice() {
+            [] => String::new(),
+            companions => format!("; what must run with it goes along: {}", names(companions)),
+        })
+    }
+
     fn switch_target(
         &self,
         group: &GroupId,
         holder: MemberId,
         to: Option<MemberId>,
     ) -> Result<MemberId, String> {
+        if let Some(other) = self.draft.comes_after(group) {
+            return Err(format!(
+                "{group} is started only once {other} runs, and {other} does not; stopped now, it could \
+                 not be started again"
+            ));
+        }
         let Some(to) = to else {
-            return self.draft.best_node(group, Some(holder)).ok_or_else(|| {
-                format!("no other node can run {group}: {}", self.why_nobody(group))
+            let with_all = self.draft.best_with_companions(group, &[holder]);
+            let to = with_all.or_else(|| self.draft.best_node(group, Some(holder)));
+            return to.ok_or_else(|| {
+                format!(
+                    "no other node can run {group}: {}{}",
+                    self.why_nobody(group),
+                    self.switch_its_host(group)
+                )
             });
         };
         let fitness = self.draft.fitness(group, to);
@@ -294,12 +351,21 @@ impl Desk<'_> {
         let hint = if self.draft.placement(group).failed_on.contains_key(&to) {
             format!("; forget failures with `hotpair group clear {group} --node {name}`")
         } else {
-            String::new()
+            self.switch_its_host(group)
         };
         Err(format!(
             "{name} cannot run {group}: {}{hint}",
             fitness.reasons().join("; ")
         ))
+    }
+
+    /// What must run with another group moves with that one.
+    fn switch_its_host(&self, group: &GroupId) -> String {
+        let host = self.draft.host(group);
+        if host == *group {
+            return String::new();
+        }
+        format!("; move {host}, and it goes along: `hotpair group switch {host}`")
     }
 
     pub(super) fn set_disabled(
@@ -400,10 +466,16 @@ impl Desk<'_> {
         (cleared
             && placement.moving.is_none()
             && self.failed_at(group, holder)
-            && self.may_start(group, holder).is_ok())
+            && self.may_start(group, holder).is_ok()
+            && self.draft.held_back(group, holder).is_none())
         .then(|| {
             self.draft
                 .giving(group, holder, Self::by_operator("group clear"))
         })
     }
+}
+
+fn names(groups: &[GroupId]) -> String {
+    let names: Vec<String> = groups.iter().map(GroupId::to_string).collect();
+    names.join(", ")
 }

@@ -18,15 +18,43 @@ impl Desk<'_> {
     fn handed_over(&self, node: MemberId) -> (Vec<String>, Vec<String>) {
         let (mut moved, mut stuck) = (Vec::new(), Vec::new());
         for group in self.held(node) {
-            match self.draft.best_node(&group, Some(node)) {
+            match self.successor(&group, &[node]) {
                 Some(to) => moved.push(format!("{group} moves to {}", self.name(to))),
                 None => stuck.push(format!(
                     "no other node can run {group} ({})",
-                    self.why_nobody(&group)
+                    self.why_stuck(&group, &[node])
                 )),
             }
         }
         (moved, stuck)
+    }
+
+    /// Who gets the group when these nodes hand all of theirs over: it goes where what it must run with
+    /// goes.
+    fn successor(&self, group: &GroupId, leaving: &[MemberId]) -> Option<MemberId> {
+        let host = self.draft.host(group);
+        let leaves = self.draft.placement(&host).holder;
+        let to = if leaves.is_some_and(|holder| leaving.contains(&holder)) {
+            self.draft.best_with_companions(&host, leaving)?
+        } else {
+            return self.draft.best_with_companions(group, leaving);
+        };
+        (host == *group || self.draft.fit_as_companion(group, to)).then_some(to)
+    }
+
+    /// Why none but the `leaving` nodes can run it and what must run with it.
+    fn why_stuck(&self, group: &GroupId, leaving: &[MemberId]) -> String {
+        let nodes = &self.document.config.groups[group].nodes;
+        let able = |&&node: &&MemberId| {
+            !leaving.contains(&node) && self.draft.fit_as_companion(group, node)
+        };
+        match nodes.iter().find(able) {
+            Some(&node) => format!(
+                "{} could, but not together with what must run with it",
+                self.name(node)
+            ),
+            None => self.why_nobody(group),
+        }
     }
 
     pub(super) fn drain(&self, node: MemberId) -> Result<Accepted, String> {
@@ -114,15 +142,10 @@ impl Desk<'_> {
     ) -> (Vec<String>, Vec<(GroupId, String)>) {
         let (mut moved, mut stuck) = (Vec::new(), Vec::new());
         for group in self.held(node) {
-            let nodes = self.document.config.groups.get(&group).map(|g| &g.nodes);
-            let mut others = nodes.into_iter().flatten().copied();
-            let to = others.find(|other| {
-                !leaving.contains(other) && self.draft.fitness(&group, *other).is_fit()
-            });
-            match to {
+            match self.successor(&group, leaving) {
                 Some(to) => moved.push(format!("{group} moves to {}", self.name(to))),
                 None => {
-                    let why = match self.why_nobody(&group) {
+                    let why = match self.why_stuck(&group, leaving) {
                         why if why.is_empty() => {
                             format!("nobody else is left to run {group}")
                         }

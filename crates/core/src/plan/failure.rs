@@ -1,5 +1,6 @@
 //! The holder has failed: again there, on the next node, back, or the final action, by policy.
 
+use super::relation;
 use super::step::{bar, candidate, give, move_on, nobody};
 use super::{Change, Draft, Obstacle, Verdict, WaitFor};
 use crate::config::{FinalAction, OnStartFailure, OnSwitchFailure};
@@ -48,10 +49,20 @@ pub(super) fn failed(
         }
     }
     if barred.is_some() {
-        return waits(WaitFor::OperatorAfter { reason });
+        return match draft.misplaced(group, holder) {
+            Some(reason) => release(draft, group, holder, reason),
+            None => waits(WaitFor::OperatorAfter { reason }),
+        };
     }
     if candidate(draft, group, Some(holder)).is_some() {
         return move_on(draft, group, holder, reason);
+    }
+    if let Some(node) = relation::move_party(draft, group, holder) {
+        return waits(WaitFor::Node { node });
+    }
+    // Not this failure, but whom it must be with, decides where it can run.
+    if let Some(reason) = draft.misplaced(group, holder) {
+        return release(draft, group, holder, reason);
     }
     give_up(draft, group, holder, reason)
 }
@@ -178,6 +189,11 @@ fn give_up(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Rea
         goal: Goal::Failed,
         reason: reason.clone(),
     });
+    release(draft, group, holder, reason)
+}
+
+/// Nothing runs at the holder: nobody holds it any more.
+fn release(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Reason) -> Verdict {
     let released = draft.releasing(group, reason.clone());
     draft.change(released);
     Verdict::Moves {

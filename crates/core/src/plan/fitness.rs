@@ -49,6 +49,15 @@ pub enum Obstacle {
     DataUnknown {
         resource: ResourceId,
     },
+    /// It must run with that group, which is elsewhere (`on`: name of the node) or runs nowhere.
+    With {
+        group: GroupId,
+        on: Option<String>,
+    },
+    /// It must run apart from that group, which is there.
+    Apart {
+        group: GroupId,
+    },
 }
 
 impl Fitness {
@@ -129,6 +138,14 @@ impl Obstacle {
             Self::DataUnknown { resource } => {
                 format!("the disk of {resource} has not been looked at yet")
             }
+            Self::With {
+                group,
+                on: Some(node),
+            } => format!("it must run with {group}, which is on {node}"),
+            Self::With { group, on: None } => {
+                format!("it must run with {group}, which does not run")
+            }
+            Self::Apart { group } => format!("it must run apart from {group}, which is there"),
         }
     }
 }
@@ -180,6 +197,7 @@ impl Draft<'_> {
         ];
         obstacles.extend(facts.into_iter().filter_map(|(is, o)| is.then_some(o)));
         self.data_obstacles(group, node, &mut obstacles);
+        self.relation_obstacles(group, node, &mut obstacles);
         if let Some(failure) = placement.failed_on.get(&node) {
             obstacles.push(Obstacle::FailedHere(failure.clone()));
         }
@@ -227,10 +245,13 @@ impl Draft<'_> {
             .collect()
     }
 
-    /// The fit node of highest priority, other than `except`.
+    /// The fit node, other than `except`, that breaks fewest preferred relations; of those the one of
+    /// highest priority.
     pub(crate) fn best_node(&self, group: &GroupId, except: Option<MemberId>) -> Option<MemberId> {
         let config = self.document.config.groups.get(group)?;
-        let mut nodes = config.nodes.iter().copied();
-        nodes.find(|&node| Some(node) != except && self.fitness(group, node).is_fit())
+        let nodes = config.nodes.iter().copied();
+        nodes
+            .filter(|&node| Some(node) != except && self.fitness(group, node).is_fit())
+            .min_by_key(|&node| self.strain(group, node))
     }
 }

@@ -65,14 +65,18 @@ fn first_start(draft: &mut Draft<'_>, group: &GroupId) -> Verdict {
     let best = candidate(draft, group, None);
     let config = draft.group(group);
     let early = draft.view.deciding_for < config_delay(draft);
-    let preferred: Vec<MemberId> = config
-        .nodes
+    // As `best_node` orders them: by preferred relations broken, then by the group's list.
+    let rank = |(place, &node): (usize, &MemberId)| ((draft.strain(group, node), place), node);
+    let ranked: Vec<_> = config.nodes.iter().enumerate().map(rank).collect();
+    let chosen = ranked.iter().find(|(_, node)| Some(*node) == best);
+    let bar = chosen.map(|(rank, _)| *rank);
+    let preferred: Vec<MemberId> = ranked
         .iter()
-        .copied()
-        .take_while(|&node| Some(node) != best)
+        .filter(|(rank, _)| bar.is_none_or(|bar| *rank < bar))
+        .map(|&(_, node)| node)
         .filter(|&node| {
             let fitness = draft.fitness(group, node);
-            fitness.may_pass() || early && fitness.may_come()
+            !fitness.is_fit() && (fitness.may_pass() || early && fitness.may_come())
         })
         .collect();
     let better = !preferred.is_empty();
@@ -163,6 +167,13 @@ fn stays(on: MemberId, why: Stay) -> Verdict {
 /// The holder runs nothing of it and has not failed: it will start it by itself, unless it cannot.
 fn idle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
     use super::Obstacle;
+    if !draft.document.disarmed
+        && !draft.in_maintenance(group)
+        && let Some(reason) = draft.misplaced(group, holder)
+    {
+        return leave(draft, group, holder, reason);
+    }
+    // Whom it must be apart from gives way, or else it would be misplaced itself.
     let starts = draft.fit_but_for(group, holder, |obstacle| {
         matches!(
             obstacle,
@@ -170,6 +181,7 @@ fn idle(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Verdict {
                 | Obstacle::HeldOut
                 | Obstacle::DisabledHere
                 | Obstacle::DataUnknown { .. }
+                | Obstacle::Apart { .. }
         )
     });
     if starts || draft.in_maintenance(group) {
@@ -298,6 +310,7 @@ pub(super) fn nobody(draft: &Draft<'_>, group: &GroupId, reason: Reason) -> Wait
     }
 }
 
+/// Gives it to `to`, unless another group must be there, or run, first.
 pub(super) fn give(
     draft: &mut Draft<'_>,
     group: &GroupId,
@@ -305,6 +318,9 @@ pub(super) fn give(
     to: MemberId,
     reason: Reason,
 ) -> Verdict {
+    if let Some(wait_for) = draft.held_back(group, to) {
+        return Verdict::Waits { on: from, wait_for };
+    }
     let given = draft.giving(group, to, reason.clone());
     draft.change(given);
     Verdict::Moves {
@@ -339,22 +355,13 @@ fn running(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, why: Stay) 
     if draft.in_maintenance(group) {
         return stays(holder, Stay::Maintenance);
     }
+    if let Some(reason) = draft.misplaced(group, holder) {
+        return leave(draft, group, holder, reason);
+    }
     if let Some(reason) = must_leave(draft, group, holder) {
-        return match draft.best_node(group, Some(holder)) {
+        return match draft.best_with_companions(group, &[holder]) {
             Some(to) => ask_to_move(draft, group, holder, to, reason),
-            None if draft.membership(holder).forced => {
-                draft.change(Change::Move {
-                    group: group.clone(),
-                    to: None,
-                    reason: reason.clone(),
-                    by_operator: false,
-                });
-                Verdict::Moves {
-                    from: Some(holder),
-                    to: None,
-                    reason,
-                }
-            }
+            None if draft.membership(holder).forced => leave(draft, group, holder, reason),
             None => stays(holder, Stay::NoOtherNode { reason }),
         };
     }
@@ -375,6 +382,34 @@ fn must_leave(draft: &Draft<'_>, group: &GroupId, holder: MemberId) -> Option<Re
     })
 }
 
+/// It must not be where it is: elsewhere, or stopped until it can run again.
+fn leave(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: Reason) -> Verdict {
+    let to = draft.best_with_companions(group, &[holder]);
+    match to.or_else(|| draft.best_node(group, Some(holder))) {
+        Some(to) => ask_to_move(draft, group, holder, to, reason),
+        None => ask_to_stop(draft, group, holder, reason),
+    }
+}
+
+fn ask_to_stop(
+    draft: &mut Draft<'_>,
+    group: &GroupId,
+    holder: MemberId,
+    reason: Reason,
+) -> Verdict {
+    draft.change(Change::Move {
+        group: group.clone(),
+        to: None,
+        reason: reason.clone(),
+        by_operator: false,
+    });
+    Verdict::Moves {
+        from: Some(holder),
+        to: None,
+        reason,
+    }
+}
+
 fn fail_back(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Option<Verdict> {
     let config = draft.group(group);
     let Failback::Return { delay } = config.failback else {
@@ -389,9 +424,11 @@ fn fail_back(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId) -> Option
         return None;
     }
     let better = config.nodes.iter().copied();
-    let to = better
-        .take_while(|&node| node != holder)
-        .find(|&node| draft.fitness(group, node).is_fit())?;
+    let to = better.take_while(|&node| node != holder).find(|&node| {
+        draft.fitness(group, node).is_fit()
+            && draft.strain(group, node) <= draft.strain(group, holder)
+            && draft.comes_after(group).is_none()
+    })?;
     if matches!(placement.reason, Reason::Operator { .. }) {
         return Some(stays(holder, Stay::OperatorPlaced { to }));
     }

@@ -2,7 +2,7 @@
 
 use crate::config::Cluster;
 use crate::document::Goal;
-use crate::ids::{MemberId, ResourceId};
+use crate::ids::{GroupId, MemberId, ResourceId};
 use crate::reason::Reason;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -115,6 +115,11 @@ pub enum WaitFor {
     /// The policy after this failure is to wait.
     OperatorAfter {
         reason: Reason,
+    },
+    /// A relation: that group must be on `node` first; without a node: must run first.
+    Group {
+        group: GroupId,
+        node: Option<MemberId>,
     },
     Arming,
     EndOfMaintenance,
@@ -273,6 +278,16 @@ impl WaitFor {
             }
             Self::OperatorAfter { reason } => {
                 format!("the operator decides after this: {}", reason.text(config))
+            }
+            Self::Group {
+                group,
+                node: Some(node),
+            } => format!(
+                "{group}, which it must run with, must be on {} first",
+                name(node)
+            ),
+            Self::Group { group, node: None } => {
+                format!("{group} must run first: it is started after that")
             }
             Self::Arming => "the cluster is disarmed".into(),
             Self::EndOfMaintenance => "it is in maintenance".into(),

@@ -106,6 +106,7 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
         priority: 0,
         ungated: false,
         fence: false,
+        relations: Vec::new(),
     };
     for part in rest.split(';').filter(|part| !part.trim().is_empty()) {
         let words: Vec<&str> = part.split_whitespace().collect();
@@ -123,6 +124,21 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
             ["ungated"] => group.ungated = true,
             ["on-stop-failure", "fence"] => group.on_stop_failure = OnStopFailure::Fence,
             ["start", "manual"] => group.start = StartMode::Manual,
+            ["with", other, strength @ ..] => {
+                group
+                    .relations
+                    .push(relation(RelationKind::With, other, strength));
+            }
+            ["apart", other, strength @ ..] => {
+                group
+                    .relations
+                    .push(relation(RelationKind::Apart, other, strength));
+            }
+            ["after", other, strength @ ..] => {
+                group
+                    .relations
+                    .push(relation(RelationKind::After, other, strength));
+            }
             ["takeover", "never"] => group.takeover = Takeover::Never,
             ["takeover", "highest-only"] => group.takeover = Takeover::HighestOnly,
             ["failback", delay] => {
@@ -145,6 +161,18 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
         }
     }
     Ok(group)
+}
+
+/// Hard, unless anything is said after the other's name.
+fn relation(kind: RelationKind, other: &str, strength: &[&str]) -> Relation {
+    Relation {
+        kind,
+        group: GroupId::from(other),
+        strength: match strength {
+            [] => Strength::Hard,
+            _ => Strength::Preferred,
+        },
+    }
 }
 
 /// A mirror on the first two of `nodes`; the first one's data is kept.

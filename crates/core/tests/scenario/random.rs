@@ -1,7 +1,7 @@
 //! Random facts and requests, line by line; every plan is held against what must always be true.
 
 use super::{World, cluster};
-use hotpair_core::config::{StartMode, Takeover};
+use hotpair_core::config::{RelationKind, StartMode, Strength, Takeover};
 use hotpair_core::document::{Document, Goal, Pin, Placement};
 use hotpair_core::ids::{GroupId, HostBoot, MemberId};
 use hotpair_core::plan::{Change, Fitness, Plan, Presence, plan};
@@ -32,10 +32,21 @@ fn clusters() -> impl Strategy<Value = Vec<String>> {
         ];
         prop::collection::vec(prop::sample::select(options), 0..3)
     };
-    (nodes, group(), group()).prop_map(|(nodes, a, b)| {
+    let related = prop::sample::select(vec![
+        "",
+        "with db",
+        "with db; after db",
+        "with db preferred",
+        "apart db",
+        "apart db; after db",
+        "apart db preferred",
+        "after db",
+        "after db preferred",
+    ]);
+    (nodes, group(), group(), related).prop_map(|(nodes, a, b, related)| {
         vec![
             nodes.to_owned(),
-            format!("group web: {}", a.join("; ")),
+            format!("group web: {}; {related}", a.join("; ")),
             format!("group db: nodes node2 node1; {}", b.join("; ")),
         ]
     })
@@ -167,6 +178,9 @@ fn check(world: &World, plan: &Plan, after: &Document) -> Result<(), TestCaseErr
                 "disarmed, but acts"
             );
         }
+        if let (true, Some(to)) = (given, new.holder) {
+            related(after, group, to)?;
+        }
         let Some(holder) = old.holder else { continue };
         if old.pin.is_some() && new.pin.is_none() && !given && new.holder.is_some() {
             let may = acknowledged(world, group, holder, old)
@@ -196,6 +210,39 @@ fn check(world: &World, plan: &Plan, after: &Document) -> Result<(), TestCaseErr
             "{} is taken from a node that is only silent",
             group
         );
+    }
+    Ok(())
+}
+
+/// What is given breaks no hard relation: not what was agreed before, nor what the same plan gives.
+fn related(after: &Document, group: &GroupId, to: MemberId) -> Result<(), TestCaseError> {
+    for (id, config) in &after.config.groups {
+        for relation in config
+            .relations
+            .iter()
+            .filter(|r| r.strength == Strength::Hard)
+        {
+            let holder = |group| after.groups[group].holder;
+            match relation.kind {
+                RelationKind::With if id == group => prop_assert_eq!(
+                    holder(&relation.group),
+                    Some(to),
+                    "{} is given to a node where {} is not",
+                    group,
+                    relation.group
+                ),
+                RelationKind::Apart if id == group || relation.group == *group => {
+                    let other = if id == group { &relation.group } else { id };
+                    prop_assert!(
+                        holder(other) != Some(to),
+                        "{} is given to a node where {} is",
+                        group,
+                        other
+                    );
+                }
+                _ => {}
+            }
+        }
     }
     Ok(())
 }
@@ -269,20 +316,33 @@ fn heal(world: &mut World) -> Result<(), TestCaseError> {
             let _ = world.step(&format!("ask clear {group}"));
         }
     }
+    let runs = |group: &GroupId, placement: &Placement| {
+        placement.holder.is_some_and(|holder| {
+            let report = world.members[&holder].report.as_ref();
+            report.is_some_and(|r| r.groups[group].state == GroupState::Running)
+        })
+    };
     for (group, placement) in &world.document.groups {
         let config = &world.document.config.groups[group];
+        let mut hard = config
+            .relations
+            .iter()
+            .filter(|r| r.strength == Strength::Hard);
+        let hindered = hard.any(|relation| match relation.kind {
+            RelationKind::Apart => config.nodes.len() < 2,
+            _ => !runs(&relation.group, &world.document.groups[&relation.group]),
+        });
+        if hindered {
+            continue;
+        }
         if placement.goal != Goal::Run
             || config.start == StartMode::Manual
             || config.takeover != Takeover::ByPriority
         {
             continue;
         }
-        let runs = placement.holder.is_some_and(|holder| {
-            let report = world.members[&holder].report.as_ref();
-            report.is_some_and(|r| r.groups[group].state == GroupState::Running)
-        });
         prop_assert!(
-            runs,
+            runs(group, placement),
             "{} does not run after all is healed: {:?}",
             group,
             placement

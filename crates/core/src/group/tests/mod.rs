@@ -279,6 +279,7 @@ fn group(resources: &[(&str, Resource)]) -> Group {
         priority: 0,
         ungated: false,
         fence: false,
+        relations: Vec::new(),
     }
 }
 

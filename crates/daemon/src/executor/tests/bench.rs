@@ -345,6 +345,7 @@ fn cluster(resources: &[(&str, Resource)]) -> Cluster {
         priority: 0,
         ungated: false,
         fence: false,
+        relations: Vec::new(),
     };
     let node = Node {
         name: "north".into(),
