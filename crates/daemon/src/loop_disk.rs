@@ -43,6 +43,8 @@ impl Disk {
         let device = sh(&format!(
             "for i in 1 2 3 4 5 6 7 8; do losetup -f --show '{shown}' && exit; done; exit 1"
         ));
+        // Who had it before may have left it read-only.
+        sh(&format!("blockdev --setrw {device}"));
         Self {
             device,
             image: image.to_owned(),
@@ -52,7 +54,10 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let line = format!("umount -lA {0}; losetup -d {0}", self.device);
+        let line = format!(
+            "umount -lA {0}; blockdev --setrw {0}; losetup -d {0}",
+            self.device
+        );
         let _ = Command::new("/bin/sh").args(["-c", &line]).output();
         let _ = fs::remove_file(&self.image);
     }

@@ -4,6 +4,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::clock::{now_us, wait_until};
 use crate::error::{LabError, Result};
 use crate::init::{Boot, Order, READY};
+use crate::loops;
 use crate::netns::Netns;
 use crate::paths::Paths;
 use crate::plan::{HostPlan, Network, Service};
@@ -165,6 +166,7 @@ impl Host {
                 self.state_error("has no power already: start it with `hotpair lab fault boot`")
             );
         };
+        let devices = loops::of(powered.init_pid);
         let at_us = now_us();
         let links = switch.set_ports(&self.plan.ports(), false);
         let killed = self.cgroup.kill();
@@ -178,6 +180,7 @@ impl Host {
             && wait_until(Duration::from_secs(2), Duration::from_micros(500), || {
                 !cgroup::is_populated(self.cgroup.path())
             });
+        loops::release(&devices);
         let _ = self.cgroup.freeze(false);
         (self.paused, self.stopped) = (false, Vec::new());
         switch.remove_ports(&self.plan.ports())?;

@@ -27,6 +27,7 @@ mod init;
 mod inject;
 mod keeper;
 mod lab;
+mod loops;
 mod netns;
 mod paths;
 pub mod plan;

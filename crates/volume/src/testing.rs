@@ -1,5 +1,6 @@
 //! The daemon's end of a mirror process, for tests and benchmarks.
 
+use crate::driver::device::full_name;
 use crate::protocol::{FRAME_LIMIT, FromMirror, KIND, MirrorLink, Setup, ToMirror, Work};
 use hotpair_core::config::{CopyPlace, Export, MirrorMode, OnDiskFailure};
 use hotpair_core::ids::{Epoch, GroupId, HostBoot, MemberId, ResourceId, Version};
@@ -229,7 +230,8 @@ impl Drop for Mirror {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Ok(mut job) = crate::export::release_left_over(&self.name, true) {
+        let name = full_name(self.setup.cluster, self.setup.me, &self.name);
+        if let Ok(mut job) = crate::export::release_left_over(&name, true) {
             let begin = Instant::now();
             while job.outcome().is_none() && begin.elapsed() < LIMIT {
                 std::thread::yield_now();

@@ -59,6 +59,8 @@ impl Disk {
         let device = sh(&format!(
             "for i in 1 2 3 4 5 6 7 8; do losetup -f --show '{image}' && exit; done; exit 1"
         ));
+        // Who had it before may have left it read-only.
+        sh(&format!("blockdev --setrw {device}"));
         let name = device.rsplit('/').next().unwrap();
         let number = std::fs::read_to_string(format!("/sys/block/{name}/dev")).unwrap();
         Self {

@@ -82,6 +82,12 @@ enum Purpose {
     Resize,
 }
 
+/// What the devices of a mirror are marked with: nodes of different clusters may share a kernel.
+pub(crate) fn full_name(cluster: u64, me: MemberId, name: &str) -> String {
+    let short = cluster >> 32 ^ cluster & 0xffff_ffff;
+    format!("{short:08x}-{me}:{name}")
+}
+
 impl Device {
     pub(super) fn new(name: String) -> Self {
         Self {
@@ -99,8 +105,7 @@ impl Device {
 
     /// Several nodes may share the kernel's loop devices: each knows its own.
     pub(super) fn belongs_to(&mut self, cluster: u64, me: MemberId) {
-        let short = cluster >> 32 ^ cluster & 0xffff_ffff;
-        self.name = format!("{short:08x}-{me}:{}", self.name);
+        self.name = full_name(cluster, me, &self.name);
     }
 
     pub(super) fn name(&self) -> &str {

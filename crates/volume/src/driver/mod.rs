@@ -24,7 +24,7 @@
 
 mod control;
 mod cow;
-mod device;
+pub(crate) mod device;
 mod disk;
 mod effects;
 mod expose;

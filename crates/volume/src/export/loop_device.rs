@@ -12,6 +12,7 @@ const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 const LOOP_SET_CAPACITY: libc::Ioctl = 0x4C07;
+const BLKROSET: libc::Ioctl = 0x125D;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 /// Tries to find a device that nobody else takes between the two calls.
@@ -128,6 +129,13 @@ pub(super) fn bind(file: &CStr, block: u32, read_only: bool, mark: &Mark) -> Out
         };
         // SAFETY: a `loop_config` that lives for the call, naming a descriptor that is open.
         if unsafe { libc::ioctl(device, LOOP_CONFIGURE, &raw const configuration) } == 0 {
+            if !read_only {
+                // It may have been made read-only when it was somebody else's (`blockdev --setro`): that
+                // outlives the binding. Where it is not, this does nothing.
+                let no: libc::c_int = 0;
+                // SAFETY: a number that lives for the call.
+                unsafe { libc::ioctl(device, BLKROSET, &raw const no) };
+            }
             return Outcome::Done(u64::from(number));
         }
         if last_errno() != libc::EBUSY {
