@@ -3,6 +3,7 @@
 pub(crate) mod detector;
 pub(crate) mod fence;
 pub(crate) mod group;
+pub(crate) mod hook;
 pub(crate) mod ocf;
 pub(crate) mod resource;
 pub(crate) mod volume;

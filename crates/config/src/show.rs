@@ -7,7 +7,7 @@ use crate::read::group::{
     FINAL_ACTION, ON_STOP_FAILURE, ON_SWITCH_FAILURE, RELATIONS, START, TAKEOVER, has_agent,
 };
 use crate::read::resource::{OTHERS, RUNNING_WITHIN, START_TIMEOUT, STOP_TIMEOUT};
-use crate::read::{PORT, WITHOUT_WITNESS, detector, profiles};
+use crate::read::{PORT, WITHOUT_WITNESS, detector, hook, profiles};
 use crate::words::size;
 use hotpair_core::config::{
     Address, Check, Cluster, Detector, Environment, Failback, FenceDevice, Fencing, Flapping,
@@ -288,6 +288,15 @@ fn resource(
         let path = path.map(bare).join(".");
         let _ = writeln!(out.0, "\n[[{path}.detector]]");
         detector_table(out, shown);
+    }
+    for shown in &resource.hooks {
+        let path = path.map(bare).join(".");
+        let _ = writeln!(out.0, "\n[[{path}.hook]]");
+        out.key("when", string(shown.when.name()));
+        out.key("command", list(&shown.command));
+        environment(out, &shown.environment);
+        let timeout = shown.timeout;
+        out.unless(timeout == hook::TIMEOUT, "timeout_s", seconds(timeout));
     }
 }
 

@@ -268,16 +268,18 @@ fn resource() -> impl Strategy<Value = (Option<ResourceKind>, Resource)> {
     (
         kind(),
         vec(detector(), 0..3),
+        vec(hook(), 0..3),
         time(100, 200_000),
         prop_oneof![Just(Duration::from_secs(60)), time(100, 200_000)],
         time(100, 200_000),
     )
         .prop_map(
-            move |(kind, detectors, start_timeout, stop_timeout, running_within)| {
+            move |(kind, detectors, hooks, start_timeout, stop_timeout, running_within)| {
                 let resource = Resource {
                     kind: default.clone(),
                     requires: BTreeSet::new(),
                     detectors,
+                    hooks,
                     start_timeout,
                     stop_timeout,
                     running_within,
@@ -285,6 +287,25 @@ fn resource() -> impl Strategy<Value = (Option<ResourceKind>, Resource)> {
                 (kind, resource)
             },
         )
+}
+
+fn hook() -> impl Strategy<Value = Hook> {
+    let moment = prop_oneof![
+        Just(HookMoment::BeforeStart),
+        Just(HookMoment::AfterStart),
+        Just(HookMoment::BeforeStop),
+        Just(HookMoment::AfterStop),
+        Just(HookMoment::StopFailed),
+    ];
+    let time = prop_oneof![Just(Duration::from_secs(10)), time(10, 200_000)];
+    (moment, command(), environment(), time).prop_map(|(when, command, environment, timeout)| {
+        Hook {
+            when,
+            command,
+            environment,
+            timeout,
+        }
+    })
 }
 
 fn policies() -> impl Strategy<Value = Group> {

@@ -363,6 +363,8 @@ pub struct Resource {
     /// Resources of the same group that must run before it starts. Checked to be free of cycles.
     pub requires: BTreeSet<ResourceId>,
     pub detectors: Vec<Detector>,
+    /// Those of one moment are run in this order.
+    pub hooks: Vec<Hook>,
     /// Limit of the start program (addresses: of the probe). Default 60 s.
     pub start_timeout: Duration,
     /// Limit of the stop. Default 60 s.
@@ -542,6 +544,44 @@ impl Ocf {
     #[must_use]
     pub fn name(&self) -> String {
         format!("ocf:{}:{}", self.provider, self.agent)
+    }
+}
+
+/// A program that is run beside the start or stop of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct Hook {
+    pub when: HookMoment,
+    pub command: Vec<String>,
+    pub environment: Environment,
+    /// Killed after this. Default 10 s.
+    pub timeout: Duration,
+}
+
+/// When a hook is run. A kill runs none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum HookMoment {
+    /// If it fails, the resource is not started: the start has failed.
+    BeforeStart,
+    /// The start has ended well; whether the resource runs is not known yet.
+    AfterStart,
+    BeforeStop,
+    /// It is stopped.
+    AfterStop,
+    /// The stop has failed.
+    StopFailed,
+}
+
+impl HookMoment {
+    /// As it is written in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeStart => "before_start",
+            Self::AfterStart => "after_start",
+            Self::BeforeStop => "before_stop",
+            Self::AfterStop => "after_stop",
+            Self::StopFailed => "stop_failed",
+        }
     }
 }
 

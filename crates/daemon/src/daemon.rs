@@ -360,7 +360,8 @@ impl Daemon {
                 }
                 Action::Resource(action) => {
                     let probe = self.probes(&action.group);
-                    self.executor.act(action, probe);
+                    let cause = self.node.cause(&action.group, &action.resource);
+                    self.executor.act(action, probe, cause);
                 }
                 Action::Mirror {
                     group,

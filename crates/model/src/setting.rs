@@ -165,6 +165,7 @@ fn group(nodes: usize) -> Group {
         }),
         requires: BTreeSet::new(),
         detectors: Vec::new(),
+        hooks: Vec::new(),
         start_timeout: Duration::from_secs(60),
         stop_timeout: Duration::from_secs(60),
         running_within: Duration::from_secs(60),

@@ -407,6 +407,7 @@ fn resource<const N: usize>(kind: ResourceKind, requires: [ResourceId; N]) -> Re
         kind,
         requires: requires.into(),
         detectors: if address { Vec::new() } else { vec![detector] },
+        hooks: Vec::new(),
         start_timeout: Duration::from_secs(2),
         stop_timeout: Duration::from_secs(2),
         running_within: Duration::from_secs(5),

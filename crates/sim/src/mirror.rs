@@ -234,6 +234,7 @@ pub fn add(group: &mut hotpair_core::config::Group, rng: &mut Rng) {
         kind: ResourceKind::Mirror(mirror),
         requires: std::collections::BTreeSet::new(),
         detectors: Vec::new(),
+        hooks: Vec::new(),
         start_timeout: Duration::from_secs(rng.range(3, 10)),
         stop_timeout: Duration::from_secs(rng.range(3, 10)),
         running_within: Duration::from_secs(5),

@@ -57,6 +57,54 @@ fn start_programs_that_hang_fail_fork_or_flood_harm_nobody_else() {
 }
 
 #[test]
+fn hooks_are_run_on_either_node_and_know_why() {
+    let Some(cluster) = Cluster::up("hooks") else {
+        return;
+    };
+    let hook = |when: &str| {
+        format!(
+            r#"
+[[group.practice.address.ip.hook]]
+when = "{when}"
+command = ["/bin/sh", "-c", "echo \"$HOTPAIR_HOOK $HOTPAIR_GROUP $HOTPAIR_NODE: $HOTPAIR_REASON\" >>/run/hooks"]
+timeout_s = 2
+"#
+        )
+    };
+    let hooks = ["before_start", "after_start", "before_stop", "after_stop"].map(hook);
+    cluster.reconfigure("node1", |text| text + &hooks.concat());
+    let told = |node: &str| cluster.shell(node, "cat /run/hooks 2>/dev/null || true");
+    assert_eq!(told("node1"), "", "nothing was started or stopped");
+    cluster.hotpair("node1", &["group", "switch", PRACTICE, "--to", "node2"]);
+    cluster.runs("node1", PRACTICE, "node2");
+    cluster.wait_for("the hooks of both nodes", || {
+        told("node1").lines().count() == 2 && told("node2").lines().count() == 2
+    });
+    let (left, taken) = (told("node1"), told("node2"));
+    let is = |line: Option<&str>, hook: &str, node: &str| {
+        let line = line.unwrap_or_default();
+        assert!(
+            line.starts_with(&format!("{hook} practice {node}: ")),
+            "{line}"
+        );
+        assert!(line.contains("switch"), "{line}");
+    };
+    is(left.lines().next(), "before_stop", "node1");
+    is(left.lines().last(), "after_stop", "node1");
+    is(taken.lines().next(), "before_start", "node2");
+    is(taken.lines().last(), "after_start", "node2");
+    cluster.fault("node2", Fault::PowerCut);
+    cluster.runs("node1", PRACTICE, "node1");
+    cluster.wait_for("the hooks after the takeover", || {
+        told("node1").lines().count() == 4
+    });
+    let taken = told("node1");
+    let last = taken.lines().last().unwrap_or_default();
+    assert!(last.starts_with("after_start practice node1: "), "{last}");
+    assert!(last.contains("node2"), "{last}");
+}
+
+#[test]
 fn virtual_address_of_ipv6_moves_like_one_of_ipv4() {
     let Some(cluster) = Cluster::up("ipv6") else {
         return;

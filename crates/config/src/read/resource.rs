@@ -1,7 +1,7 @@
 //! Reads resources: virtual addresses, programs, services. Mirrors and mounts are read in `volume`,
 //! agents in `ocf`.
 
-use super::{Names, check_name, detector, ocf, volume};
+use super::{Names, check_name, detector, hook, ocf, volume};
 use crate::section::{Section, network};
 use crate::words::shown;
 use hotpair_core::config::{Address, Environment, Program, Resource, ResourceKind, Service};
@@ -69,6 +69,7 @@ pub(super) fn resources(
         );
         let detectors = section.sections("detector");
         let detectors = detectors.iter().filter_map(detector::detector).collect();
+        let hooks = hook::hooks(&section);
         section.finish();
         // A broken body has its errors already; the rest is kept for the rules about dependencies.
         let kind = body.unwrap_or_else(|| {
@@ -86,6 +87,7 @@ pub(super) fn resources(
             kind,
             requires,
             detectors,
+            hooks,
             start_timeout: rest.0.unwrap_or(START_TIMEOUT),
             stop_timeout: rest.1.unwrap_or(STOP_TIMEOUT),
             running_within: rest.2.unwrap_or(RUNNING_WITHIN),

@@ -6,15 +6,16 @@
 
 use super::{Document, FORMAT, Membership};
 use crate::config::{
-    Cluster, Failback, Fencing, FinalAction, Flapping, Group, Link, Node, OnStartFailure,
-    OnStopFailure, OnSwitchFailure, Resource, Restart, StartMode, Takeover, Timing, WithoutWitness,
-    Witness, third_vote,
+    Cluster, Detector, Failback, Fencing, FinalAction, Flapping, Group, Link, Node, OnStartFailure,
+    OnStopFailure, OnSwitchFailure, Resource, ResourceKind, Restart, StartMode, Takeover, Timing,
+    WithoutWitness, Witness, third_vote,
 };
 use crate::ids::{ClusterId, GroupId, HostBoot, Incarnation, MemberId, ResourceId};
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 /// The oldest format that is read.
 pub(super) const OLDEST: u16 = 3;
@@ -87,7 +88,7 @@ fn next<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(fields: &mut A) -> Result<T
     field.ok_or_else(|| A::Error::custom("the document ends early"))
 }
 
-/// Before fence devices and relations between groups.
+/// Before fence devices, relations between groups, and hooks.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
 struct Cluster3 {
@@ -106,7 +107,7 @@ struct Cluster3 {
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
 struct Group3 {
-    resources: BTreeMap<ResourceId, Resource>,
+    resources: BTreeMap<ResourceId, Resource3>,
     nodes: Vec<MemberId>,
     start: StartMode,
     takeover: Takeover,
@@ -118,6 +119,17 @@ struct Group3 {
     on_switch_failure: OnSwitchFailure,
     priority: i32,
     ungated: bool,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct Resource3 {
+    kind: ResourceKind,
+    requires: BTreeSet<ResourceId>,
+    detectors: Vec<Detector>,
+    start_timeout: Duration,
+    stop_timeout: Duration,
+    running_within: Duration,
 }
 
 #[derive(Deserialize)]
@@ -170,8 +182,9 @@ impl From<Cluster3> for Cluster {
 
 impl From<Group3> for Group {
     fn from(old: Group3) -> Self {
+        let resources = old.resources.into_iter();
         Self {
-            resources: old.resources,
+            resources: resources.map(|(id, it)| (id, it.into())).collect(),
             nodes: old.nodes,
             start: old.start,
             takeover: old.takeover,
@@ -189,14 +202,40 @@ impl From<Group3> for Group {
     }
 }
 
+impl From<Resource3> for Resource {
+    fn from(old: Resource3) -> Self {
+        Self {
+            kind: old.kind,
+            requires: old.requires,
+            detectors: old.detectors,
+            hooks: Vec::new(),
+            start_timeout: old.start_timeout,
+            stop_timeout: old.stop_timeout,
+            running_within: old.running_within,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Relation, RelationKind, Strength};
 
     fn document() -> Document {
+        let resource = Resource {
+            kind: ResourceKind::Service(crate::config::Service {
+                command: vec!["/bin/app".into()],
+                environment: crate::config::Environment::default(),
+            }),
+            requires: BTreeSet::new(),
+            detectors: Vec::new(),
+            hooks: Vec::new(),
+            start_timeout: Duration::from_secs(1),
+            stop_timeout: Duration::from_secs(2),
+            running_within: Duration::from_secs(3),
+        };
         let group = Group {
-            resources: BTreeMap::new(),
+            resources: BTreeMap::from([("app".into(), resource)]),
             nodes: vec![MemberId(2), MemberId(1)],
             start: StartMode::Automatic,
             takeover: Takeover::HighestOnly,
@@ -240,12 +279,27 @@ mod tests {
         document
     }
 
+    fn written_by_3(resource: Resource) -> Resource3 {
+        Resource3 {
+            kind: resource.kind,
+            requires: resource.requires,
+            detectors: resource.detectors,
+            start_timeout: resource.start_timeout,
+            stop_timeout: resource.stop_timeout,
+            running_within: resource.running_within,
+        }
+    }
+
     /// As a build of format 3 wrote it.
     fn written_by_format_3(document: &Document) -> Vec<u8> {
         let config = document.config.clone();
         let groups = config.groups.into_iter().map(|(id, group)| {
             let old = Group3 {
-                resources: group.resources,
+                resources: group
+                    .resources
+                    .into_iter()
+                    .map(|(id, it)| (id, written_by_3(it)))
+                    .collect(),
                 nodes: group.nodes,
                 start: group.start,
                 takeover: group.takeover,

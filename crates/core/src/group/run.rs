@@ -133,6 +133,30 @@ impl GroupRun {
         self.given_up.is_some()
     }
 
+    /// What happened here that has the resource stopped or started now; nothing if that is the cluster's
+    /// decision about the group.
+    #[must_use]
+    pub fn cause(&self, resource: &ResourceId) -> Option<String> {
+        if let Some(given_up) = &self.given_up {
+            return Some(format!(
+                "{} has failed: {}",
+                given_up.resource, given_up.detail
+            ));
+        }
+        let part = self.parts.get(resource)?;
+        if !part.restarting {
+            return None;
+        }
+        let failed = self.restarts.last().filter(|last| {
+            let part = self.parts.get(&last.resource);
+            part.is_some_and(|part| part.restarting)
+        });
+        Some(match failed {
+            Some(last) => format!("{} is restarted: {}", last.resource, last.detail),
+            None => part.detail.clone(),
+        })
+    }
+
     /// When `settle` must be called at the latest, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {

@@ -2,7 +2,7 @@
 
 use super::run::Node;
 use crate::document::Document;
-use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, Term, Version};
+use crate::ids::{Epoch, GroupId, HostBoot, Incarnation, MemberId, ResourceId, Term, Version};
 use crate::plan::{Plan, Presence};
 use crate::report::Report;
 use crate::time::Now;
@@ -39,6 +39,22 @@ pub struct MemberStatus {
 }
 
 impl Node {
+    /// Why a resource is started or stopped here now, in one sentence: what happened here, or what the
+    /// cluster decided last about its group.
+    #[must_use]
+    pub fn cause(&self, group: &GroupId, resource: &ResourceId) -> String {
+        let decided = || {
+            let document = self.agreement.kept()?;
+            let last = document
+                .history
+                .iter()
+                .rfind(|decision| decision.group.as_ref() == Some(group))?;
+            Some(last.reason.text(&document.config))
+        };
+        let here = self.groups.cause(group, resource);
+        here.or_else(decided).unwrap_or_default()
+    }
+
     #[must_use]
     pub fn status(&self, now: Now) -> Status {
         let document = self.agreement.kept().cloned();

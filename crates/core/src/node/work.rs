@@ -236,6 +236,11 @@ impl Groups {
         run.fact(now, resource, bounded_fact(fact))
     }
 
+    /// See [`GroupRun::cause`].
+    pub fn cause(&self, group: &GroupId, resource: &ResourceId) -> Option<String> {
+        self.runs.get(group)?.cause(resource)
+    }
+
     /// The group has failed here and is being stopped, or was.
     pub fn has_given_up(&self, group: &GroupId) -> bool {
         self.runs.get(group).is_some_and(GroupRun::has_given_up)

@@ -224,6 +224,7 @@ pub fn resources(names: &[&str]) -> BTreeMap<ResourceId, Resource> {
             .map(ResourceId::from)
             .collect::<BTreeSet<_>>(),
         detectors: Vec::new(),
+        hooks: Vec::new(),
         start_timeout: Duration::from_secs(60),
         stop_timeout: Duration::from_secs(60),
         running_within: Duration::from_secs(120),

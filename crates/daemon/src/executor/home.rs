@@ -3,6 +3,7 @@
 //! ```text
 //! <cgroup_root>/groups/<group>/<resource>        what the resource runs
 //! <cgroup_root>/groups/<group>/<resource>/stop   its stop program
+//! <cgroup_root>/groups/<group>/<resource>/hook   its hooks, one at a time
 //! <cgroup_root>/checks/<group>.<resource>.<n>    its script detectors
 //! ```
 
@@ -69,46 +70,43 @@ impl Home {
     /// # Errors
     /// Names the processes that are left after `limit`.
     pub(super) fn clear(&self, limit: Duration) -> Result<(), String> {
-        let Some(cgroup) = self.existing() else {
-            return Ok(());
-        };
-        if !cgroup.is_empty().unwrap_or(false) {
-            let killed = cgroup.kill().and_then(|()| cgroup.wait_empty(limit));
-            match killed {
-                Ok(true) => {}
-                Ok(false) => return Err(self.left(limit)),
-                Err(_) if !cgroup.path().exists() => return Ok(()),
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        // An empty cgroup that stays is used again at the next start.
-        let _ = cgroup.remove();
-        Ok(())
+        clear(self.existing(), limit)
     }
 
     /// What is left, for people.
     pub(super) fn left(&self, limit: Duration) -> String {
-        let pids = self.existing().and_then(|cgroup| cgroup.procs().ok());
-        let named: Vec<String> = pids
-            .unwrap_or_default()
-            .into_iter()
-            .take(5)
-            .map(|pid| match stat(pid) {
-                Ok(stat) => format!("{} (process {pid}, state {})", stat.comm, stat.state),
-                Err(_) => format!("process {pid}"),
-            })
-            .collect();
-        format!(
-            "still there {:.1} s after being killed: {}; a process in state D waits for a disk or \
-             network file system",
-            limit.as_secs_f64(),
-            named.join(", ")
-        )
+        left(self.existing().as_ref(), limit)
     }
 
     /// The cgroup the stop program gets, so that its time-out does not kill the resource.
     pub(super) fn for_stop(&self) -> Result<Cgroup, CgroupError> {
         Cgroup::create(self.create()?.path(), "stop")
+    }
+
+    /// The cgroup of a hook.
+    pub(super) fn for_hook(&self) -> Result<Cgroup, CgroupError> {
+        Cgroup::create(self.create()?.path(), "hook")
+    }
+
+    fn hook(&self) -> Option<Cgroup> {
+        let path = group_cgroup(&self.root, &self.key.0).join(&self.key.1.0);
+        Cgroup::open(&path.join("hook")).ok()
+    }
+
+    /// Kills a hook that runs, without waiting.
+    pub(super) fn kill_hook(&self) {
+        if let Some(cgroup) = self.hook() {
+            // One that is gone meanwhile needs no kill.
+            let _ = cgroup.kill();
+        }
+    }
+
+    /// Kills what runs of a hook, waits for it and removes its cgroup.
+    ///
+    /// # Errors
+    /// Names the processes that are left after `limit`.
+    pub(super) fn clear_hook(&self, limit: Duration) -> Result<(), String> {
+        clear(self.hook(), limit)
     }
 
     /// The cgroup of detector `index`.
@@ -117,6 +115,43 @@ impl Home {
         let name = format!("{}.{}.{index}", self.key.0, self.key.1);
         Cgroup::create(checks.path(), &name)
     }
+}
+
+fn clear(cgroup: Option<Cgroup>, limit: Duration) -> Result<(), String> {
+    let Some(cgroup) = cgroup else {
+        return Ok(());
+    };
+    if !cgroup.is_empty().unwrap_or(false) {
+        let killed = cgroup.kill().and_then(|()| cgroup.wait_empty(limit));
+        match killed {
+            Ok(true) => {}
+            Ok(false) => return Err(left(Some(&cgroup), limit)),
+            Err(_) if !cgroup.path().exists() => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    // An empty cgroup that stays is used again at the next start.
+    let _ = cgroup.remove();
+    Ok(())
+}
+
+fn left(cgroup: Option<&Cgroup>, limit: Duration) -> String {
+    let pids = cgroup.and_then(|cgroup| cgroup.procs().ok());
+    let named: Vec<String> = pids
+        .unwrap_or_default()
+        .into_iter()
+        .take(5)
+        .map(|pid| match stat(pid) {
+            Ok(stat) => format!("{} (process {pid}, state {})", stat.comm, stat.state),
+            Err(_) => format!("process {pid}"),
+        })
+        .collect();
+    format!(
+        "still there {:.1} s after being killed: {}; a process in state D waits for a disk or \
+         network file system",
+        limit.as_secs_f64(),
+        named.join(", ")
+    )
 }
 
 /// A program in its surroundings.

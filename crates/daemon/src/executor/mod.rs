@@ -1,7 +1,7 @@
 //! Does the work on resources that the deciding half asks for, and tells what it sees of them.
 //!
 //! ```text
-//!   ResourceAction --> act --> a thread --> service | program | address | mount | ocf --> Done
+//!   ResourceAction --> act --> a thread --> service | program | address | mount | ocf, and hooks --> Done
 //!   Cluster -----> configure --> schedule: detectors, each on its own time --> Detected
 //!                            --> verdict: every 2 s, and when a NIC changes -> Verdict
 //!   pidfds ------> process watch -------------------------------------------> Exited
@@ -15,6 +15,7 @@ mod address;
 mod announce;
 mod check;
 mod home;
+mod hook;
 mod mirror;
 mod monitors;
 mod mount;
@@ -257,7 +258,9 @@ impl Executor {
     ///
     /// `probe`: ask first whether another host has the address (200 ms); only for a first start,
     /// never for a takeover. A kill overtakes a start or stop of the same resource, and both end.
-    pub fn act(&self, action: ResourceAction, probe: bool) {
+    ///
+    /// `reason`: why the group is started or stopped, for hooks.
+    pub fn act(&self, action: ResourceAction, probe: bool, reason: String) {
         let shared = Arc::clone(&self.shared);
         let key = (action.group.clone(), action.resource.clone());
         let slot = shared.slot(&key);
@@ -267,7 +270,7 @@ impl Executor {
             .name("action".into())
             .stack_size(512 << 10)
             .spawn(move || {
-                let result = shared.perform(&slot, &completion, &action, probe);
+                let result = shared.perform(&slot, &completion, &action, (probe, &reason));
                 completion.send(result);
             });
     }
@@ -366,15 +369,21 @@ impl Shared {
         slot: &Slot,
         completion: &Completion,
         action: &ResourceAction,
-        probe: bool,
+        (probe, reason): (bool, &str),
     ) -> Result<(), String> {
         if matches!(action.work, Work::Stop | Work::Kill) {
             self.monitors.end_all_of(self, &slot.key);
         }
         match action.work {
-            Work::Start => self.start(slot, completion, action, probe),
-            Work::Stop => self.stop(slot, completion, action),
-            Work::Kill => self.kill(slot),
+            Work::Start => self.start_with_hooks(slot, completion, action, (probe, reason)),
+            Work::Stop => self.stop_with_hooks(slot, completion, action, reason),
+            Work::Kill => {
+                let home = Home::of(&self.settings.cgroup_root, &slot.key);
+                if !slot.end_hook(KILL_LIMIT, || home.kill_hook()) {
+                    return Err(format!("a hook of it is {}", home.left(KILL_LIMIT)));
+                }
+                self.kill(slot)
+            }
             Work::Check => {
                 self.look(slot);
                 Ok(())
@@ -387,36 +396,30 @@ impl Shared {
         slot: &Slot,
         completion: &Completion,
         action: &ResourceAction,
-        probe: bool,
+        (resource, probe): (&Resource, bool),
     ) -> Result<(), String> {
-        let resource = self.resource(&slot.key).ok_or_else(|| {
-            format!(
-                "{}.{} is not configured on this node",
-                slot.key.0, slot.key.1
-            )
-        })?;
         if let ResourceKind::Address(spec) = &resource.kind {
             if probe && self.addresses.look(&slot.key, spec).is_err() {
                 self.addresses.probe(spec)?;
             }
-            return self.set_address(slot, completion, action, (&resource, spec));
+            return self.set_address(slot, completion, action, (resource, spec));
         }
         let mut lane = slot
             .enter(resource.start_timeout)
             .ok_or("an earlier stop of it has not ended")?;
         match &resource.kind {
             ResourceKind::Service(service) => {
-                self.start_service(&mut lane, slot, completion, action, (&resource, service))
+                self.start_service(&mut lane, slot, completion, action, (resource, service))
             }
             ResourceKind::Program(program) => {
-                self.start_program(slot, completion, action, (&resource, program))
+                self.start_program(slot, completion, action, (resource, program))
             }
             ResourceKind::Mount(mount) => {
-                self.start_mount(slot, completion, action, (&resource, mount))
+                self.start_mount(slot, completion, action, (resource, mount))
             }
-            ResourceKind::Ocf(ocf) => self.start_ocf(slot, completion, action, (&resource, ocf)),
+            ResourceKind::Ocf(ocf) => self.start_ocf(slot, completion, action, (resource, ocf)),
             ResourceKind::Address(_) => Ok(()),
-            ResourceKind::Mirror(_) => self.start_mirror(slot, completion, action, &resource),
+            ResourceKind::Mirror(_) => self.start_mirror(slot, completion, action, resource),
         }
     }
 
@@ -448,10 +451,8 @@ impl Shared {
         slot: &Slot,
         completion: &Completion,
         action: &ResourceAction,
+        resource: &Resource,
     ) -> Result<(), String> {
-        let Some(resource) = self.resource_to_stop(&slot.key) else {
-            return self.kill(slot);
-        };
         if let ResourceKind::Address(spec) = &resource.kind {
             return self.remove_address(slot, spec.address);
         }
@@ -461,12 +462,12 @@ impl Shared {
         match &resource.kind {
             ResourceKind::Service(_) => self.stop_service(&mut lane, slot, resource.stop_timeout),
             ResourceKind::Program(program) => {
-                self.stop_program(slot, completion, action, (&resource, program))
+                self.stop_program(slot, completion, action, (resource, program))
             }
-            ResourceKind::Mount(mount) => self.stop_mount(slot, completion, (&resource, mount)),
-            ResourceKind::Ocf(ocf) => self.stop_ocf(slot, completion, action, (&resource, ocf)),
+            ResourceKind::Mount(mount) => self.stop_mount(slot, completion, (resource, mount)),
+            ResourceKind::Ocf(ocf) => self.stop_ocf(slot, completion, action, (resource, ocf)),
             ResourceKind::Address(_) => Ok(()),
-            ResourceKind::Mirror(_) => self.stop_mirror(slot, &resource),
+            ResourceKind::Mirror(_) => self.stop_mirror(slot, resource),
         }
     }
 

@@ -9,11 +9,11 @@ use hotpair_core::config::{Program, Resource};
 use hotpair_core::group::ResourceAction;
 use hotpair_core::ids::Epoch;
 use hotpair_host::cgroup::Cgroup;
-use hotpair_host::process::{Outcome, run};
+use hotpair_host::process::{Outcome, Run, run};
 use std::time::{Duration, Instant};
 
 /// How much output of a run is kept, in bytes.
-const OUTPUT_KEPT: usize = 16 << 10;
+pub(super) const OUTPUT_KEPT: usize = 16 << 10;
 
 /// How often a kill looks whether what it overtakes has given up.
 const KILL_ROUND: Duration = Duration::from_millis(10);
@@ -98,25 +98,16 @@ impl Shared {
         let variables = self.variables(&slot.key, call.epoch);
         let program = program(call.argv, &config.environment, variables, Some(call.cgroup));
         let run = run(&program, call.timeout, OUTPUT_KEPT);
-        let kept = ProgramRun::of(call.work, &run);
-        if let Err(error) = self.records.add_run(&slot.key, kept) {
+        self.keep_run(slot, ProgramRun::of(call.work, &run));
+        let what = format!("{} program", call.work);
+        failure(&what, call.argv, call.timeout, &run)
+    }
+
+    pub(super) fn keep_run(&self, slot: &Slot, run: ProgramRun) {
+        if let Err(error) = self.records.add_run(&slot.key, run) {
             self.out
                 .log(&slot.key, format_args!("cannot keep the run: {error}"));
         }
-        if run.succeeded() {
-            return Ok(());
-        }
-        let said = last_line_of(&run.text()).map_or(String::new(), |line| format!(": {line}"));
-        let name = call.argv.first().map_or("", String::as_str);
-        Err(match run.outcome {
-            Outcome::TimedOut => format!(
-                "{} program {name} did not end within {} s{said}",
-                call.work,
-                call.timeout.as_secs_f64()
-            ),
-            Outcome::Failed(reason) => format!("{} program: {reason}", call.work),
-            outcome => format!("{} program {name} ended with {outcome}{said}", call.work),
-        })
     }
 
     /// Kills what runs in the resource's cgroup; overtakes a start or stop that is under way.
@@ -156,4 +147,26 @@ impl Shared {
             }
         }
     }
+}
+
+/// How the run of `argv`, which is `what`, failed, if it did.
+pub(super) fn failure(
+    what: &str,
+    argv: &[String],
+    timeout: Duration,
+    run: &Run,
+) -> Result<(), String> {
+    if run.succeeded() {
+        return Ok(());
+    }
+    let said = last_line_of(&run.text()).map_or(String::new(), |line| format!(": {line}"));
+    let name = argv.first().map_or("", String::as_str);
+    Err(match &run.outcome {
+        Outcome::TimedOut => format!(
+            "{what} {name} did not end within {} s{said}",
+            timeout.as_secs_f64()
+        ),
+        Outcome::Failed(reason) => format!("{what}: {reason}"),
+        outcome => format!("{what} {name} ended with {outcome}{said}"),
+    })
 }

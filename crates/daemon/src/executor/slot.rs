@@ -13,6 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
+/// How often a hook is killed until it has ended: it may just have been about to start its program.
+const HOOK_ROUND: Duration = Duration::from_millis(10);
+
 /// Names a resource in the cluster.
 pub(super) type Key = (GroupId, ResourceId);
 
@@ -57,6 +60,8 @@ struct State {
     busy: bool,
     /// Kills asked for so far.
     kills: u64,
+    /// A hook runs.
+    hook: bool,
     /// Starts, stops and kills that have not ended.
     under_way: u32,
     /// Starts, stops and kills that have ended.
@@ -128,6 +133,35 @@ impl Slot {
         })
     }
 
+    /// The right to run a hook, unless a kill has been asked for since; whoever has it is waited for by
+    /// [`end_hook`](Self::end_hook).
+    pub(super) fn enter_hook(&self, ticket: Ticket) -> Option<InHook<'_>> {
+        let mut state = lock(&self.state);
+        if state.kills != ticket.0 {
+            return None;
+        }
+        state.hook = true;
+        Some(InHook(self))
+    }
+
+    /// Does `kill` again and again until no hook runs any more. False: one still does after `limit`.
+    ///
+    /// For a kill: no hook of an action before it can begin from then on.
+    pub(super) fn end_hook(&self, limit: Duration, kill: impl Fn()) -> bool {
+        let end = Instant::now() + limit;
+        let mut state = lock(&self.state);
+        while state.hook && Instant::now() < end {
+            drop(state);
+            kill();
+            let (next, _) = self
+                .freed
+                .wait_timeout_while(lock(&self.state), HOOK_ROUND, |state| state.hook)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = next;
+        }
+        !state.hook
+    }
+
     /// Does `work` with the running service, unless somebody is in the lane.
     pub(super) fn with_running(&self, work: impl FnOnce(&Running)) {
         if let Some(running) = &lock(&self.state).running {
@@ -173,6 +207,16 @@ impl Slot {
 impl Began {
     pub(super) fn may_count(&self) -> bool {
         self.quiet
+    }
+}
+
+/// A hook runs until this is dropped.
+pub(super) struct InHook<'a>(&'a Slot);
+
+impl Drop for InHook<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).hook = false;
+        self.0.freed.notify_all();
     }
 }
 

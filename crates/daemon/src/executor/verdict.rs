@@ -4,7 +4,7 @@ use super::Shared;
 use super::address::nics;
 use super::check::nic_problem;
 use super::slot::{Key, lock};
-use hotpair_core::config::{Address, Environment, Resource, ResourceKind};
+use hotpair_core::config::{Address, Environment, HookMoment, Resource, ResourceKind};
 use hotpair_core::group::ResourceFact;
 use hotpair_core::ids::GroupId;
 use hotpair_host::filesystem;
@@ -151,7 +151,7 @@ impl Shared {
         resource: &Resource,
         (links, absent): (&Result<Vec<Link>, String>, &[PathBuf]),
     ) -> Vec<String> {
-        match &resource.kind {
+        let mut problems = match &resource.kind {
             ResourceKind::Address(address) => {
                 let nic = nic_problem(links, nics(address, self.settings.me));
                 let gateway = lock(&self.verdicts.gateways).get(key).cloned();
@@ -171,7 +171,16 @@ impl Shared {
             ResourceKind::Mirror(_) => self.mirror_problems(key),
             ResourceKind::Mount(mount) => self.mount_problems(key, mount),
             ResourceKind::Ocf(ocf) => self.ocf_problems(ocf),
+        };
+        for hook in &resource.hooks {
+            // Others hold up nothing.
+            if hook.when == HookMoment::BeforeStart {
+                let missing = surroundings(&[&hook.command], &hook.environment, absent);
+                let new = missing.into_iter().filter(|it| !problems.contains(it));
+                problems.extend(new.collect::<Vec<_>>());
+            }
         }
+        problems
     }
 
     /// Asks every gateway, side by side.

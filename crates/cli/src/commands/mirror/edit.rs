@@ -383,6 +383,7 @@ fn insert(
             .map(|name| ResourceId::from(*name))
             .collect(),
         detectors: Vec::new(),
+        hooks: Vec::new(),
         start_timeout: Duration::from_secs(60),
         stop_timeout: Duration::from_secs(60),
         running_within: Duration::from_secs(120),

@@ -288,6 +288,7 @@ fn resource(kind: ResourceKind, requires: &[&str]) -> Resource {
         kind,
         requires: requires.iter().map(|&id| id.into()).collect(),
         detectors: Vec::new(),
+        hooks: Vec::new(),
         start_timeout: Duration::from_secs(60),
         stop_timeout: Duration::from_secs(60),
         running_within: Duration::from_secs(10),

@@ -86,6 +86,14 @@ impl Bench {
         self.executor().configure(&self.cluster);
     }
 
+    /// Configures another resource, or one anew.
+    pub(super) fn put(&mut self, name: &str, resource: Resource) {
+        for group in self.cluster.groups.values_mut() {
+            group.resources.insert(name.into(), resource.clone());
+        }
+        self.configure();
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -104,7 +112,8 @@ impl Bench {
             epoch: Epoch(4),
             work,
         };
-        self.executor().act(action, probe);
+        let reason = "node2 is down".to_owned();
+        self.executor().act(action, probe, reason);
         id
     }
 
@@ -285,6 +294,7 @@ pub(super) fn resource(kind: ResourceKind) -> Resource {
         kind,
         requires: BTreeSet::new(),
         detectors: Vec::new(),
+        hooks: Vec::new(),
         start_timeout: SOON,
         stop_timeout: SOON,
         running_within: SOON,

@@ -3,6 +3,7 @@
 mod addresses;
 mod bench;
 mod detectors;
+mod hooks;
 mod mounts;
 mod ocf;
 mod programs;
