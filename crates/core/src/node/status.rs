@@ -45,11 +45,8 @@ impl Node {
     pub fn cause(&self, group: &GroupId, resource: &ResourceId) -> String {
         let decided = || {
             let document = self.agreement.kept()?;
-            let last = document
-                .history
-                .iter()
-                .rfind(|decision| decision.group.as_ref() == Some(group))?;
-            Some(last.reason.text(&document.config))
+            let placement = document.groups.get(group)?;
+            Some(placement.reason.text(&document.config))
         };
         let here = self.groups.cause(group, resource);
         here.or_else(decided).unwrap_or_default()
