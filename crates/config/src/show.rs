@@ -10,8 +10,8 @@ use crate::read::resource::{OTHERS, RUNNING_WITHIN, START_TIMEOUT, STOP_TIMEOUT}
 use crate::read::{PORT, WITHOUT_WITNESS, detector, hook, profiles};
 use crate::words::size;
 use hotpair_core::config::{
-    Address, Check, Cluster, Detector, Environment, Failback, FenceDevice, Fencing, Flapping,
-    Group, Ocf, OnStartFailure, Resource, ResourceKind, Restart, Sql, Timing,
+    Address, Check, Cluster, Confirm, Detector, Environment, Failback, FenceDevice, Fencing,
+    Flapping, Group, Ocf, OnStartFailure, Resource, ResourceKind, Restart, Sql, Timing,
 };
 use hotpair_core::ids::{GroupId, MemberId};
 use std::fmt::{Display, Write};
@@ -190,6 +190,14 @@ fn group(out: &mut Out, cluster: &Cluster, id: &GroupId, group: &Group) {
     }
     menu(out, "start", &START, &group.start);
     menu(out, "takeover", &TAKEOVER, &group.takeover);
+    match group.confirm {
+        Confirm::No => {}
+        Confirm::Always => out.key("confirm_takeover", true),
+        Confirm::Within(limit) => out.key(
+            "confirm_takeover",
+            format!("{{ within_s = {} }}", seconds(limit)),
+        ),
+    }
     if let Failback::Return { delay } = group.failback {
         out.key("failback", format!("{{ delay_s = {} }}", seconds(delay)));
     }

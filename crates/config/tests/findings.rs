@@ -158,6 +158,8 @@ cases! {
     refuses_no_time_at_all: Error "tcp = 80" => "tcp = 80\ninterval_s = 0", 38:14 "`interval_s` is 0 s";
     refuses_an_endless_time: Error "tcp = 80" => "tcp = 80\ninterval_s = inf", 38:14 "`interval_s` is inf s";
     refuses_a_time_that_is_no_number: Error "tcp = 80" => "tcp = 80\ninterval_s = nan", 38:14 "`interval_s` is NaN s";
+    refuses_a_confirmation_of_a_word: Error "nodes = [\"n1\", \"n2\"]" => "nodes = [\"n1\", \"n2\"]\nconfirm_takeover = \"yes\"", 27:20 "`confirm_takeover` must be true, false or { within_s = SECONDS }";
+    refuses_a_confirmation_without_limit: Error "nodes = [\"n1\", \"n2\"]" => "nodes = [\"n1\", \"n2\"]\nconfirm_takeover = {}", 27:20 "`within_s` is missing";
     refuses_a_wrong_word: Error "nodes = [\"n1\", \"n2\"]" => "nodes = [\"n1\", \"n2\"]\ntakeover = \"nevr\"", 27:12 "`takeover` cannot be \"nevr\"";
     refuses_a_zero_character: Error "[\"/bin/s\"]" => "[\"/bin/s\", \"\\u0000\"]", 33:22 "zero character";
     counts_columns_in_characters: Error "addresses = { n1 = \"10.0.1.1\", n2 = \"10.0.1.2\" }" => "addresses = { \"主\" = \"10.0.1.1\", n1 = \"10.0.1.1\", n2 = \"10.0.1.2\" }", 19:15 "no node `主`";

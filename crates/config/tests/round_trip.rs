@@ -308,6 +308,14 @@ fn hook() -> impl Strategy<Value = Hook> {
     })
 }
 
+fn confirm() -> impl Strategy<Value = Confirm> {
+    prop_oneof![
+        Just(Confirm::No),
+        Just(Confirm::Always),
+        time(1_000, 86_400_000).prop_map(Confirm::Within)
+    ]
+}
+
 fn policies() -> impl Strategy<Value = Group> {
     (
         prop_oneof![Just(StartMode::Automatic), Just(StartMode::Manual)],
@@ -335,7 +343,7 @@ fn policies() -> impl Strategy<Value = Group> {
         ],
         prop_oneof![Just(OnSwitchFailure::GoBack), Just(OnSwitchFailure::Wait)],
         -1000i32..1000,
-        any::<bool>(),
+        (any::<bool>(), confirm()),
     )
         .prop_map(|p| Group {
             resources: BTreeMap::new(),
@@ -352,8 +360,9 @@ fn policies() -> impl Strategy<Value = Group> {
             final_action: p.6,
             on_switch_failure: p.7,
             priority: p.8,
-            ungated: p.9,
+            ungated: p.9.0,
             fence: false,
+            confirm: p.9.1,
             relations: Vec::new(),
         })
 }

@@ -229,6 +229,8 @@ pub struct Group {
     pub ungated: bool,
     /// It is taken over from a silent node only when that was fenced. Its nodes have fence devices.
     pub fence: bool,
+    /// Is a takeover from a silent node to be confirmed?
+    pub confirm: Confirm,
     /// To other groups, each at most once. Checked: the other group is known, there is at most one hard
     /// `With`, and neither cycles nor contradictions of hard ones.
     pub relations: Vec<Relation>,
@@ -297,6 +299,18 @@ pub enum Takeover {
     /// The node of highest priority, or nobody.
     HighestOnly,
     Never,
+}
+
+/// Does the operator confirm that a group is taken over from a node that has fallen silent? What a node says
+/// itself (it has failed, has left, has restarted), a fence or the operator's word needs no confirmation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub enum Confirm {
+    #[default]
+    No,
+    /// Until then it waits.
+    Always,
+    /// It is taken over without once the node has been silent for so long.
+    Within(Duration),
 }
 
 /// Does a group return to a node of higher priority that has become fit again?

@@ -184,6 +184,7 @@ fn group(nodes: usize) -> Group {
         priority: 0,
         ungated: false,
         fence: false,
+        confirm: hotpair_core::config::Confirm::No,
         relations: Vec::new(),
     }
 }

@@ -251,6 +251,7 @@ fn plain_group(index: usize, nodes: usize) -> Group {
         priority: 0,
         ungated: false,
         fence: false,
+        confirm: hotpair_core::config::Confirm::No,
         relations: Vec::new(),
     }
 }

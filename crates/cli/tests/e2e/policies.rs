@@ -25,6 +25,45 @@ fn is_on(status: &StatusView, name: &str, node: &str) -> bool {
 }
 
 #[test]
+fn takeover_is_confirmed_by_the_operator_or_comes_after_its_limit() {
+    let Some(cluster) = Cluster::up("confirm") else {
+        return;
+    };
+    let groups = [
+        small("asks", "confirm_takeover = true"),
+        small("patient", "confirm_takeover = { within_s = 4 }"),
+    ];
+    cluster.reconfigure("node1", |text| text + &groups.concat());
+    cluster.until("node1", "the groups on node1", |s| {
+        is_on(s, "asks", "node1") && is_on(s, "patient", "node1")
+    });
+    let foreseen = cluster.hotpair("node2", &["simulate", "--fail", "node1"]);
+    assert!(foreseen.contains("hotpair group start asks"), "{foreseen}");
+
+    cluster.fault("node1", Fault::PowerCut);
+    cluster.runs("node2", PRACTICE, "node2");
+    let status = cluster.status("node2").expect("it answers");
+    for name in ["asks", "patient"] {
+        assert!(!is_on(&status, name, "node2"), "{name}: {status:#?}");
+        cluster.shell("node2", &format!("test ! -e /run/{name}"));
+        let why = cluster.hotpair("node2", &["explain", name]);
+        let word = format!("a takeover needs your word: say `hotpair group start {name}`");
+        assert!(why.contains(&word), "{why}");
+    }
+    cluster.runs("node2", "patient", "node2");
+    let status = cluster.status("node2").expect("it answers");
+    assert!(!is_on(&status, "asks", "node2"), "{status:#?}");
+    cluster.hotpair("node2", &["group", "start", "asks"]);
+    cluster.runs("node2", "asks", "node2");
+
+    // What a node says of itself needs no confirmation.
+    cluster.fault("node1", Fault::Boot);
+    cluster.until("node2", "all well", all_but_pinned);
+    cluster.hotpair("node2", &["node", "drain", "node2"]);
+    cluster.runs("node1", "asks", "node1");
+}
+
+#[test]
 fn each_group_follows_its_own_policies() {
     let Some(cluster) = Cluster::up("policies") else {
         return;

@@ -4,8 +4,8 @@ use super::{Names, check_name, resource};
 use crate::section::Section;
 use crate::words::shown;
 use hotpair_core::config::{
-    Failback, FinalAction, Group, OnStartFailure, OnStopFailure, OnSwitchFailure, Relation,
-    RelationKind, Resource, ResourceKind, Restart, StartMode, Strength, Takeover,
+    Confirm, Failback, FinalAction, Group, OnStartFailure, OnStopFailure, OnSwitchFailure,
+    Relation, RelationKind, Resource, ResourceKind, Restart, StartMode, Strength, Takeover,
 };
 use hotpair_core::ids::{GroupId, MemberId, ResourceId};
 use std::collections::BTreeMap;
@@ -71,6 +71,7 @@ fn group(section: &Section<'_>, names: &Names) -> Group {
             .unwrap_or_default(),
         ungated: section.boolean("ungated").unwrap_or(by_default),
         fence: section.boolean("fence").unwrap_or_default(),
+        confirm: confirm(section).unwrap_or_default(),
         relations: relations(section),
     };
     section.finish();
@@ -151,6 +152,28 @@ fn restart(section: &Section<'_>) -> Restart {
             .seconds("restart_window_s", 1_000..=86_400_000)
             .unwrap_or(default.window),
     }
+}
+
+fn confirm(section: &Section<'_>) -> Option<Confirm> {
+    let value = section.value("confirm_takeover")?;
+    if value.get_ref().is_table() {
+        let table = section.section("confirm_takeover")?;
+        if !table.has("within_s") {
+            table.missing("within_s", "write confirm_takeover = { within_s = 300 }");
+        }
+        let limit = table.seconds("within_s", 1_000..=86_400_000);
+        table.finish();
+        return Some(Confirm::Within(limit?));
+    }
+    let Some(confirm) = value.get_ref().as_bool() else {
+        let wanted = "true, false or { within_s = SECONDS }";
+        section.wrong_type("confirm_takeover", value, wanted);
+        return None;
+    };
+    Some(match confirm {
+        true => Confirm::Always,
+        false => Confirm::No,
+    })
 }
 
 fn failback(section: &Section<'_>) -> Option<Failback> {

@@ -6,9 +6,9 @@
 
 use super::{Document, FORMAT, Membership};
 use crate::config::{
-    Cluster, Detector, Failback, Fencing, FinalAction, Flapping, Group, Link, Node, OnStartFailure,
-    OnStopFailure, OnSwitchFailure, Resource, ResourceKind, Restart, StartMode, Takeover, Timing,
-    WithoutWitness, Witness, third_vote,
+    Cluster, Confirm, Detector, Failback, Fencing, FinalAction, Flapping, Group, Link, Node,
+    OnStartFailure, OnStopFailure, OnSwitchFailure, Resource, ResourceKind, Restart, StartMode,
+    Takeover, Timing, WithoutWitness, Witness, third_vote,
 };
 use crate::ids::{ClusterId, GroupId, HostBoot, Incarnation, MemberId, ResourceId};
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
@@ -197,6 +197,7 @@ impl From<Group3> for Group {
             priority: old.priority,
             ungated: old.ungated,
             fence: false,
+            confirm: Confirm::No,
             relations: Vec::new(),
         }
     }
@@ -248,6 +249,7 @@ mod tests {
             priority: -5,
             ungated: true,
             fence: false,
+            confirm: Confirm::No,
             relations: Vec::new(),
         };
         let node = |name: &str| Node {

@@ -5,7 +5,7 @@
 
 use super::step::{bar, candidate};
 use super::{Change, Draft, Presence, WaitFor};
-use crate::config::OnStopFailure;
+use crate::config::{Confirm, OnStopFailure};
 use crate::document::FenceOrder;
 use crate::ids::{GroupId, HostBoot, MemberId};
 use crate::reason::Reason;
@@ -85,12 +85,35 @@ fn silent(draft: &Draft<'_>, group: &GroupId, node: MemberId) -> Option<Reason> 
         return None;
     }
     let moving = placement.moving.is_some();
-    let wanted =
-        moving || bar(draft, group).is_none() && candidate(draft, group, Some(node)).is_some();
+    let wanted = moving
+        || bar(draft, group).is_none()
+            && draft.unconfirmed(group, node).is_none()
+            && candidate(draft, group, Some(node)).is_some();
     draft.gone(node).filter(|_| wanted)
 }
 
 impl Draft<'_> {
+    /// What a takeover from this silent holder waits for, if its policy is to have it confirmed.
+    pub(crate) fn unconfirmed(&self, group: &GroupId, holder: MemberId) -> Option<WaitFor> {
+        let Some(Reason::NodeDown { silent, .. }) = self.gone(holder) else {
+            return None;
+        };
+        if self.membership(holder).fencing.is_some() {
+            return None;
+        }
+        let limit = match self.view.document.config.groups.get(group)?.confirm {
+            Confirm::Always => None,
+            Confirm::Within(limit) if silent < limit => Some(limit),
+            Confirm::No | Confirm::Within(_) => return None,
+        };
+        Some(WaitFor::Confirmation {
+            group: group.clone(),
+            node: holder,
+            fence: self.fence_first(group, holder).is_some(),
+            limit,
+        })
+    }
+
     /// What a takeover from this silent holder waits for, if its policy is to fence it first.
     pub(crate) fn fence_first(&self, group: &GroupId, holder: MemberId) -> Option<WaitFor> {
         let config = &self.view.document.config;

@@ -226,7 +226,9 @@ fn take_over(draft: &mut Draft<'_>, group: &GroupId, holder: MemberId, reason: R
             },
         };
     }
-    if let Some(wait_for) = draft.fence_first(group, holder)
+    if let Some(wait_for) = draft
+        .unconfirmed(group, holder)
+        .or_else(|| draft.fence_first(group, holder))
         && bar(draft, group).is_none()
         && candidate(draft, group, Some(holder)).is_some()
     {

@@ -112,6 +112,15 @@ pub enum WaitFor {
         node: MemberId,
         failed: Option<String>,
     },
+    /// The operator is to confirm the takeover from this silent node; after `limit` it needs no
+    /// confirmation any more.
+    Confirmation {
+        group: GroupId,
+        node: MemberId,
+        /// It is fenced first, and that takes the operator's word, too.
+        fence: bool,
+        limit: Option<Duration>,
+    },
     /// The policy after this failure is to wait.
     OperatorAfter {
         reason: Reason,
@@ -275,6 +284,25 @@ impl WaitFor {
                     "{node} could not be fenced ({detail}), which is tried again; if {node} is surely powered off, \
                      say so with `hotpair node down {node}`"
                 )
+            }
+            Self::Confirmation {
+                group,
+                node,
+                fence,
+                limit,
+            } => {
+                let node = name(node);
+                let say = match fence {
+                    true => format!("hotpair fence run {node}"),
+                    false => format!("hotpair group start {group}"),
+                };
+                let then = limit.map_or(String::new(), |limit| {
+                    let seconds = limit.as_secs_f64();
+                    format!(
+                        "; without it, it is taken over once {node} has been silent for {seconds} s"
+                    )
+                });
+                format!("{node} is silent, and a takeover needs your word: say `{say}`{then}")
             }
             Self::OperatorAfter { reason } => {
                 format!("the operator decides after this: {}", reason.text(config))

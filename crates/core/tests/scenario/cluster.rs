@@ -106,6 +106,7 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
         priority: 0,
         ungated: false,
         fence: false,
+        confirm: Confirm::No,
         relations: Vec::new(),
     };
     for part in rest.split(';').filter(|part| !part.trim().is_empty()) {
@@ -139,6 +140,8 @@ fn group(config: &Cluster, rest: &str) -> Result<Group, String> {
                     .relations
                     .push(relation(RelationKind::After, other, strength));
             }
+            ["confirm"] => group.confirm = Confirm::Always,
+            ["confirm", limit] => group.confirm = Confirm::Within(span(limit)?),
             ["takeover", "never"] => group.takeover = Takeover::Never,
             ["takeover", "highest-only"] => group.takeover = Takeover::HighestOnly,
             ["failback", delay] => {

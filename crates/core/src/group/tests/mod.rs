@@ -279,6 +279,7 @@ fn group(resources: &[(&str, Resource)]) -> Group {
         priority: 0,
         ungated: false,
         fence: false,
+        confirm: crate::config::Confirm::No,
         relations: Vec::new(),
     }
 }

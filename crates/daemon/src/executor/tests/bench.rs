@@ -355,6 +355,7 @@ fn cluster(resources: &[(&str, Resource)]) -> Cluster {
         priority: 0,
         ungated: false,
         fence: false,
+        confirm: hotpair_core::config::Confirm::No,
         relations: Vec::new(),
     };
     let node = Node {
