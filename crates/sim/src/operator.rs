@@ -541,7 +541,7 @@ pub fn unsettled(world: &World) -> Option<String> {
 }
 
 /// By a hard relation there is no node for the group, for as long as the others are where they are.
-fn hindered(world: &World, document: &Document, group: &GroupId) -> bool {
+pub(crate) fn hindered(world: &World, document: &Document, group: &GroupId) -> bool {
     let config = &document.config.groups[group];
     let placement = &document.groups[group];
     let runs = |group: &GroupId| {

@@ -228,9 +228,11 @@ impl World {
     /// Why the mirror is not as it should be after healing, if it is not.
     pub(crate) fn mirror_unsettled(&self) -> Option<String> {
         let mirror = self.mirror.as_ref()?;
-        let (_, data) = mirror.data(self.ledger.newest()?)?;
+        let document = self.ledger.newest()?;
+        let (_, data) = mirror.data(document)?;
         let good = data.copies.values().all(|copy| *copy == Copy::UpToDate);
-        if good {
+        // A group that may run nowhere brings no copy up to date.
+        if good || crate::operator::hindered(self, document, &mirror.group) {
             return None;
         }
         let said: Vec<_> = mirror.sides.iter().map(|it| &it.node.report).collect();
