@@ -419,6 +419,7 @@ fn detector_table(out: &mut Out, shown: &Detector) {
     let default = detector::TIMEOUT.min(interval);
     out.unless(timeout == default, "timeout_s", seconds(timeout));
     out.unless(shown.tries == 1, "tries", shown.tries);
+    menu(out, "of", &detector::OF, &shown.of_node);
 }
 
 fn sql(out: &mut Out, sql: &Sql) {

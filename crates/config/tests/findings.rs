@@ -137,6 +137,8 @@ cases! {
     refuses_a_hook_of_an_unknown_moment: Error "[[group.g.service.s.detector]]" => "[[group.g.service.s.hook]]\nwhen = \"on_start\"\ncommand = [\"/bin/h\"]\n[[group.g.service.s.detector]]", 37:8 "`when` cannot be \"on_start\"";
     refuses_a_hook_without_a_command: Error "[[group.g.service.s.detector]]" => "[[group.g.service.s.hook]]\nwhen = \"after_stop\"\n[[group.g.service.s.detector]]", 36:1 "`command` is missing";
     refuses_a_hook_with_a_detectors_key: Error "[[group.g.service.s.detector]]" => "[[group.g.service.s.hook]]\nwhen = \"after_stop\"\ncommand = [\"/bin/h\"]\ninterval_s = 1\n[[group.g.service.s.detector]]", 39:1 "interval_s";
+    refuses_a_detector_of_somebody_else: Error "tcp = 80" => "tcp = 80\nof = \"peer\"", 38:6 "`of` cannot be \"peer\"";
+    refuses_a_monitor_of_the_node: Error "tcp = 80" => "monitor = [\"/bin/m\"]\nof = \"node\"", 38:6 "runs beside the resource";
     refuses_a_detector_of_nothing: Error "tcp = 80" => "tries = 2", 36:1 "looks at nothing";
     refuses_a_detector_of_two_kinds: Error "tcp = 80" => "tcp = 80\nprocess = \"s\"", 38:11 "both `tcp` and `process`";
     refuses_a_key_of_another_detector: Error "tcp = 80" => "tcp = 80\ncontains = \"s\"", 38:12 "does not apply to a `tcp` detector";

@@ -119,14 +119,19 @@ fn detector() -> impl Strategy<Value = Detector> {
     let three = Just(Duration::from_secs(3));
     let interval = prop_oneof![time(50, 9_999), Just(Duration::from_secs(5)), three];
     let timeout = prop_oneof![time(10, 9_999), three];
-    (looks(), interval, timeout, 1u32..1000).prop_map(|(check, interval, timeout, tries)| {
-        Detector {
-            check,
-            interval,
-            timeout,
-            tries,
-        }
-    })
+    (looks(), interval, timeout, 1u32..1000, any::<bool>()).prop_map(
+        |(check, interval, timeout, tries, of_node)| {
+            // A monitor program is always one of the node.
+            let of_node = of_node && !matches!(check, Check::Monitor { .. });
+            Detector {
+                check,
+                interval,
+                timeout,
+                tries,
+                of_node,
+            }
+        },
+    )
 }
 
 /// A mirror whose nodes, devices and port are set later.

@@ -609,6 +609,16 @@ pub struct Detector {
     pub timeout: Duration,
     /// Failed checks in a row until the resource counts as failed. Default 1.
     pub tries: u32,
+    /// It tells of the node, whatever kind of check it is: where it fails, the node is unfit.
+    pub of_node: bool,
+}
+
+impl Detector {
+    /// See [`Check::is_condition`].
+    #[must_use]
+    pub fn is_condition(&self) -> bool {
+        self.of_node || self.check.is_condition()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]

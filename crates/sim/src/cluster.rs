@@ -402,6 +402,7 @@ fn resource<const N: usize>(kind: ResourceKind, requires: [ResourceId; N]) -> Re
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(3),
         tries: 1,
+        of_node: false,
     };
     let address = matches!(kind, ResourceKind::Address(_));
     Resource {

@@ -64,6 +64,62 @@ fn takeover_is_confirmed_by_the_operator_or_comes_after_its_limit() {
 }
 
 #[test]
+fn tests_of_ones_own_veto_a_node_and_never_grant_one() {
+    let Some(cluster) = Cluster::up("veto") else {
+        return;
+    };
+    let test = r#"
+[[group.judged.program.judged-p.detector]]
+script = ["/bin/sh", "-c", "test -e /run/good || { echo no uplink; exit 1; }"]
+of = "node"
+interval_s = 0.2
+"#;
+    for node in ["node1", "node2"] {
+        cluster.shell(node, "touch /run/good");
+    }
+    cluster.reconfigure("node1", |text| text + &small("judged", "") + test);
+    cluster.runs("node1", "judged", "node1");
+    cluster.until("node1", "settled", all_but_pinned);
+
+    // The standby is unfit by its own test, so nobody takes over.
+    cluster.shell("node2", "rm /run/good");
+    cluster.until("node1", "the veto of node2", |s| {
+        let view = group(s, "judged");
+        let fit = view.nodes.iter().find(|it| it.name == "node2");
+        fit.is_some_and(|it| !it.fit && it.reason.contains("no uplink"))
+            && is_on(s, "judged", "node1")
+    });
+    cluster.shell("node1", "rm /run/good");
+    cluster.until("node1", "no node left", |s| !is_on(s, "judged", "node1"));
+    pass(1000);
+    let status = cluster.status("node1").expect("it answers");
+    assert!(
+        !is_on(&status, "judged", "node1") && !is_on(&status, "judged", "node2"),
+        "{status:#?}"
+    );
+    let why = cluster.hotpair("node2", &["explain", "judged"]);
+    assert!(why.contains("no uplink"), "{why}");
+
+    // Failed everywhere, it waits for the operator, and the test has its say again.
+    let said = cluster.tried("node2", &["group", "start", "judged"]);
+    assert!(said.code != Some(0), "{said:?}");
+    cluster.shell("node2", "touch /run/good");
+    cluster.until("node1", "node2 without the veto", |s| {
+        let nodes = &group(s, "judged").nodes;
+        nodes.iter().any(|it| it.name == "node2" && it.fit)
+    });
+    cluster.hotpair("node2", &["group", "start", "judged"]);
+    cluster.runs("node1", "judged", "node2");
+    // At once, not after three restarts in vain.
+    cluster.shell("node1", "touch /run/good");
+    cluster.until("node2", "settled", all_but_pinned);
+    cluster.shell("node2", "rm /run/good");
+    cluster.runs("node1", "judged", "node1");
+    let events = cluster.hotpair("node1", &["events"]);
+    assert!(!events.contains("is restarted"), "{events}");
+}
+
+#[test]
 fn each_group_follows_its_own_policies() {
     let Some(cluster) = Cluster::up("policies") else {
         return;

@@ -43,11 +43,20 @@ const KEYS: [(&str, &[&str]); 15] = [
     ("write", &["disk"]),
 ];
 
+/// What a detector tells of: is it the node?
+pub(crate) const OF: [(&str, bool); 2] = [("resource", false), ("node", true)];
+
 pub(super) fn detector(section: &Section<'_>) -> Option<Detector> {
     let check = one_kind(section).and_then(|kind| check(section, kind));
     let interval = section.seconds("interval_s", 50..=86_400_000);
     let timeout = section.seconds("timeout_s", 10..=86_400_000);
     let tries = section.number("tries", 1..=1_000);
+    let of_node = section.choice("of", &OF).unwrap_or_default();
+    if of_node && section.has("monitor") {
+        let message = "a `monitor` runs beside the resource, and is not asked elsewhere".to_owned();
+        let help = "remove `of`, or write a `script` that looks once";
+        section.error(section.place("of"), message, help);
+    }
     // Known, whatever the kind: what does not apply has its own error.
     for key in KINDS {
         section.value(key);
@@ -70,6 +79,7 @@ pub(super) fn detector(section: &Section<'_>) -> Option<Detector> {
         interval,
         timeout,
         tries: tries.unwrap_or(1),
+        of_node,
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::finding::Findings;
 use crate::read::group::has_agent;
 use crate::section::Places;
-use hotpair_core::config::{Cluster, Group, Resource, ResourceKind};
+use hotpair_core::config::{Cluster, Detector, Group, Resource, ResourceKind};
 use hotpair_core::ids::{GroupId, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,10 +119,7 @@ fn watched(group_id: &GroupId, group: &Group, places: &Places, findings: &Findin
     for (id, resource) in &group.resources {
         if let ResourceKind::Program(program) = &resource.kind
             && program.status.is_none()
-            && resource
-                .detectors
-                .iter()
-                .all(|one| one.check.is_condition())
+            && resource.detectors.iter().all(Detector::is_condition)
         {
             let message = format!("nothing looks whether `{id}` runs");
             let help = "give `status = [\"/path\"]` or a detector, or its failure goes unnoticed";

@@ -6,7 +6,7 @@
 
 use super::{Document, FORMAT, Membership};
 use crate::config::{
-    Cluster, Confirm, Detector, Failback, Fencing, FinalAction, Flapping, Group, Link, Node,
+    Check, Cluster, Confirm, Detector, Failback, Fencing, FinalAction, Flapping, Group, Link, Node,
     OnStartFailure, OnStopFailure, OnSwitchFailure, Resource, ResourceKind, Restart, StartMode,
     Takeover, Timing, WithoutWitness, Witness, third_vote,
 };
@@ -123,10 +123,19 @@ struct Group3 {
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
+struct Detector3 {
+    check: Check,
+    interval: Duration,
+    timeout: Duration,
+    tries: u32,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 struct Resource3 {
     kind: ResourceKind,
     requires: BTreeSet<ResourceId>,
-    detectors: Vec<Detector>,
+    detectors: Vec<Detector3>,
     start_timeout: Duration,
     stop_timeout: Duration,
     running_within: Duration,
@@ -203,12 +212,24 @@ impl From<Group3> for Group {
     }
 }
 
+impl From<Detector3> for Detector {
+    fn from(old: Detector3) -> Self {
+        Self {
+            check: old.check,
+            interval: old.interval,
+            timeout: old.timeout,
+            tries: old.tries,
+            of_node: false,
+        }
+    }
+}
+
 impl From<Resource3> for Resource {
     fn from(old: Resource3) -> Self {
         Self {
             kind: old.kind,
             requires: old.requires,
-            detectors: old.detectors,
+            detectors: old.detectors.into_iter().map(Detector::from).collect(),
             hooks: Vec::new(),
             start_timeout: old.start_timeout,
             stop_timeout: old.stop_timeout,
@@ -229,7 +250,13 @@ mod tests {
                 environment: crate::config::Environment::default(),
             }),
             requires: BTreeSet::new(),
-            detectors: Vec::new(),
+            detectors: vec![Detector {
+                check: Check::Process { name: "app".into() },
+                interval: Duration::from_secs(5),
+                timeout: Duration::from_secs(3),
+                tries: 2,
+                of_node: false,
+            }],
             hooks: Vec::new(),
             start_timeout: Duration::from_secs(1),
             stop_timeout: Duration::from_secs(2),
@@ -285,7 +312,16 @@ mod tests {
         Resource3 {
             kind: resource.kind,
             requires: resource.requires,
-            detectors: resource.detectors,
+            detectors: resource
+                .detectors
+                .into_iter()
+                .map(|it| Detector3 {
+                    check: it.check,
+                    interval: it.interval,
+                    timeout: it.timeout,
+                    tries: it.tries,
+                })
+                .collect(),
             start_timeout: resource.start_timeout,
             stop_timeout: resource.stop_timeout,
             running_within: resource.running_within,

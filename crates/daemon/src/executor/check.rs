@@ -31,6 +31,8 @@ pub(super) struct Watch {
     pub interval: Duration,
     pub timeout: Duration,
     pub tries: u32,
+    /// Where it fails, the node is unfit, also where the resource was started.
+    of_node: bool,
     /// A condition beside nothing that says whether the resource runs.
     alone: bool,
 }
@@ -51,6 +53,7 @@ impl From<Detector> for Watch {
             interval: detector.interval,
             timeout: detector.timeout,
             tries: detector.tries,
+            of_node: detector.of_node,
             alone: false,
         }
     }
@@ -70,6 +73,7 @@ pub(super) fn detectors(resource: &Resource) -> Vec<Watch> {
             interval: LOOK_INTERVAL,
             timeout: LOOK_TIMEOUT,
             tries: 1,
+            of_node: false,
             alone: false,
         });
     }
@@ -79,6 +83,7 @@ pub(super) fn detectors(resource: &Resource) -> Vec<Watch> {
             interval: ocf.interval,
             timeout: ocf.monitor_timeout,
             tries: 1,
+            of_node: false,
             alone: false,
         });
     }
@@ -93,6 +98,7 @@ pub(super) fn detectors(resource: &Resource) -> Vec<Watch> {
             interval: STATUS_INTERVAL,
             timeout: STATUS_TIMEOUT,
             tries: 1,
+            of_node: false,
             alone: false,
         });
     }
@@ -105,7 +111,7 @@ impl Watch {
     /// The check, if it says nothing about whether the resource runs.
     fn condition(&self) -> Option<&Check> {
         match &self.what {
-            What::Check(check) => check.is_condition().then_some(check),
+            What::Check(check) => (self.of_node || check.is_condition()).then_some(check),
             What::Mounted(_) | What::Monitored(_) => None,
         }
     }
@@ -125,21 +131,37 @@ impl Watch {
 impl Shared {
     /// Runs detector `index`; blocks for at most its time-out. `Err`: not running, and why.
     pub(super) fn check(&self, key: &Key, index: usize, detector: &Watch) -> Result<(), String> {
-        let end = Instant::now() + detector.timeout;
         if let Some(check) = detector.condition() {
             return self.condition((key, index), check, detector);
         }
-        let check = match &detector.what {
-            What::Check(check) => check,
-            What::Mounted(mount) => return self.look_at_mount(key, mount, detector.timeout),
-            What::Monitored(ocf) => return self.monitor(key, index, (ocf, detector.timeout)),
+        match &detector.what {
+            What::Check(check) => self.look_with((key, index), check, detector),
+            What::Mounted(mount) => self.look_at_mount(key, mount, detector.timeout),
+            What::Monitored(ocf) => self.monitor(key, index, (ocf, detector.timeout)),
+        }
+    }
+
+    /// Looks whether the resource runs; of the node, looks wherever it is told to.
+    fn look_with(
+        &self,
+        (key, index): (&Key, usize),
+        check: &Check,
+        detector: &Watch,
+    ) -> Result<(), String> {
+        let end = Instant::now() + detector.timeout;
+        let must_be_here = |address| match detector.of_node {
+            true => Ok(()),
+            false => must_be_here(address),
         };
         let detected = match check {
             Check::Tcp {
                 address,
                 port,
                 program,
-            } => tcp(*address, *port, program.as_deref(), end)?,
+            } => {
+                address.map_or(Ok(()), must_be_here)?;
+                tcp(*address, *port, program.as_deref(), end)
+            }
             Check::Udp { port, program } => listening(
                 Protocol::Udp,
                 None,
@@ -151,7 +173,10 @@ impl Shared {
                 url,
                 statuses,
                 contains,
-            } => self::url(url, statuses, contains.as_deref(), end)?,
+            } => {
+                literal_host(url).map_or(Ok(()), must_be_here)?;
+                self::url(url, statuses, contains.as_deref(), end)
+            }
             Check::Process { name } => process(name, end),
             Check::Script {
                 command,
@@ -216,15 +241,23 @@ impl Shared {
                 None => self.monitors.end(self, &place),
             }
         } else {
-            let found = told(self.look_at_condition((key, index), check, detector.timeout));
+            let found = self.look_at_condition((key, index), check, detector);
+            if started.is_none() || detector.of_node {
+                let mut probed = lock(&self.verdicts.probed);
+                match &found {
+                    Ok(()) => probed.remove(&place),
+                    Err(reason) => probed.insert(place, reason.clone()),
+                };
+            }
             if started.is_some() {
+                if detector.of_node && found.is_err() {
+                    // The verdict first: on an unfit node a failed resource is not tried again.
+                    let config = self.config();
+                    let own = config.resources.get(key);
+                    self.take_verdicts(|resource| Some(resource) == own);
+                }
                 return found;
             }
-            let mut probed = lock(&self.verdicts.probed);
-            match found {
-                Ok(()) => probed.remove(&place),
-                Err(reason) => probed.insert(place, reason),
-            };
         }
         if detector.alone {
             return Err("it was not started on this node".into());
@@ -236,9 +269,10 @@ impl Shared {
         &self,
         (key, index): (&Key, usize),
         check: &Check,
-        timeout: Duration,
-    ) -> Detected {
-        match check {
+        detector: &Watch,
+    ) -> Result<(), String> {
+        let timeout = detector.timeout;
+        told(match check {
             Check::Ping { address } => ping(*address, timeout),
             Check::Disk { path, free, write } => DiskCheck {
                 path: path.into(),
@@ -249,9 +283,14 @@ impl Shared {
             .check(),
             Check::Memory { available } => memory(*available),
             Check::Load { most_hundredths } => load(*most_hundredths),
-            // The others are no conditions.
-            _ => Detected::Running,
-        }
+            Check::Monitor { .. } => Detected::Running,
+            Check::Tcp { .. }
+            | Check::Udp { .. }
+            | Check::Url { .. }
+            | Check::Process { .. }
+            | Check::Script { .. }
+            | Check::Sql(_) => return self.look_with((key, index), check, detector),
+        })
     }
 }
 
@@ -305,28 +344,20 @@ fn must_be_here(address: IpAddr) -> Result<(), String> {
     Err(format!("{address} is not on this node"))
 }
 
-fn tcp(
-    address: Option<IpAddr>,
-    port: u16,
-    program: Option<&str>,
-    end: Instant,
-) -> Result<Detected, String> {
-    if let Some(address) = address {
-        must_be_here(address)?;
-    }
+fn tcp(address: Option<IpAddr>, port: u16, program: Option<&str>, end: Instant) -> Detected {
     if program.is_some() {
         let found = listening(Protocol::Tcp, address, port, program, left(end));
         if found != Detected::Running {
-            return Ok(found);
+            return found;
         }
     }
     let address = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-    Ok(TcpCheck {
+    TcpCheck {
         addr: SocketAddr::new(address, port),
         timeout: left(end),
         question: None,
     }
-    .check())
+    .check()
 }
 
 fn listening(
@@ -346,15 +377,7 @@ fn listening(
     .check()
 }
 
-fn url(
-    url: &str,
-    statuses: &[u16],
-    contains: Option<&str>,
-    end: Instant,
-) -> Result<Detected, String> {
-    if let Some(address) = literal_host(url) {
-        must_be_here(address)?;
-    }
+fn url(url: &str, statuses: &[u16], contains: Option<&str>, end: Instant) -> Detected {
     let mut result = Detected::Failed(format!("{url} was not asked"));
     // One request for each range of statuses, which is nearly always one.
     for status in ranges(statuses) {
@@ -370,7 +393,7 @@ fn url(
             break;
         }
     }
-    Ok(result)
+    result
 }
 
 /// The host of a URL, if it is an address.

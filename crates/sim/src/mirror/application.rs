@@ -310,7 +310,8 @@ impl World {
         let good: Vec<usize> = (0..2)
             .filter(|&side| data.is_up_to_date(mirror.sides[side].member()))
             .collect();
-        for &side in &good {
+        // Of a copy that was kept, and not opened since, nothing is known.
+        for &side in good.iter().filter(|_| !mirror.given_up) {
             let it = &mirror.sides[side];
             if let Err(what) = mirror.ledger.check_all(&it.node.disk.visible[..sectors]) {
                 let text = format!("at the end on m{}: {what}", it.host + 1);

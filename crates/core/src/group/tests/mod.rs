@@ -335,6 +335,7 @@ fn watched(mut resource: Resource) -> Resource {
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(3),
         tries: 1,
+        of_node: false,
     });
     resource
 }

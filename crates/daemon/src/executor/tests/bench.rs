@@ -327,6 +327,7 @@ pub(super) fn detector(check: Check) -> Detector {
         interval: Duration::from_millis(50),
         timeout: Duration::from_secs(5),
         tries: 1,
+        of_node: false,
     }
 }
 

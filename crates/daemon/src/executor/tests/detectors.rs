@@ -321,3 +321,66 @@ fn a_monitor_program_that_is_configured_no_more_is_ended() {
     bench.configure();
     super::bench::wait(|| bench.monitors("app").is_empty().then_some(()));
 }
+
+#[test]
+fn a_test_of_the_node_makes_it_unfit_wherever_the_resource_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("good");
+    let test = Check::Script {
+        command: shell(&format!(
+            "[ -e {} ] || {{ echo no uplink; exit 1; }}",
+            good.display()
+        )),
+        environment: Environment::default(),
+    };
+    let app = Resource {
+        detectors: vec![
+            detector(Check::Process {
+                name: "a-name-that-only-this-test-has".into(),
+            }),
+            hotpair_core::config::Detector {
+                of_node: true,
+                ..detector(test)
+            },
+        ],
+        ..service("true")
+    };
+    let app = Resource {
+        kind: ResourceKind::Service(hotpair_core::config::Service {
+            command: [
+                "/bin/bash",
+                "-c",
+                "exec -a a-name-that-only-this-test-has sleep 1000",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            environment: Environment::default(),
+        }),
+        ..app
+    };
+    // On the standby: the node is unfit, and the resource is not there, which is as it should be.
+    let mut bench = Bench::new(&[("app", app)]);
+    let problem = bench.find_problem("app");
+    assert!(problem.contains("no uplink"), "{problem}");
+    let (running, detail) = bench.next_detected("app");
+    assert!(!running && detail.contains("no process"), "{detail}");
+    std::fs::write(&good, "").unwrap();
+    bench.next_fit("app");
+    // Where it runs: the verdict comes before the failure.
+    assert_eq!(bench.act("app", Work::Start), Ok(()));
+    bench.next_running("app");
+    std::fs::remove_file(&good).unwrap();
+    let before = bench.seen.len();
+    let (running, detail) = bench.next_detected("app");
+    assert!(!running && detail.contains("no uplink"), "{detail}");
+    let told = bench.seen[before..].iter().position(|event| {
+        matches!(
+            event,
+            crate::executor::ExecEvent::Fact {
+                fact: hotpair_core::group::ResourceFact::Verdict { problems },
+                ..
+            } if problems.iter().any(|problem| problem.contains("no uplink"))
+        )
+    });
+    assert!(told.is_some(), "{:#?}", &bench.seen[before..]);
+}
