@@ -161,6 +161,29 @@ impl Bench {
         })
     }
 
+    /// Waits until it is found not running, and why. What is found is told again every interval, so that
+    /// the next that is told may still be the old one.
+    pub(super) fn next_failure(&mut self, of: &str) -> String {
+        self.next(|event| match fact(event, of)? {
+            ResourceFact::Detected { running, detail } => (!running).then(|| detail.clone()),
+            _ => None,
+        })
+    }
+
+    /// What a check asked for now finds.
+    pub(super) fn look(&mut self, of: &str) -> (bool, String) {
+        let before = self.seen.len();
+        assert_eq!(self.act(of, Work::Check), Ok(()));
+        let found = self.seen[before..]
+            .iter()
+            .rev()
+            .find_map(|event| match fact(event, of)? {
+                ResourceFact::Detected { running, detail } => Some((*running, detail.clone())),
+                _ => None,
+            });
+        found.expect("a check asked for is told before it is done")
+    }
+
     pub(super) fn next_exit(&mut self, of: &str) -> String {
         self.next(|event| exit(event, of))
     }

@@ -290,8 +290,7 @@ fn a_monitor_program_lives_with_its_resource_and_its_end_is_a_failure() {
     bench.next_running("app");
     assert!(!bench.monitors("app").is_empty());
     std::fs::write(&flag, "").unwrap();
-    let (running, detail) = bench.next_detected("app");
-    assert!(!running, "{detail}");
+    let detail = bench.next_failure("app");
     assert!(
         detail.contains("has ended: exit code 3; last line: lost it"),
         "{detail}"
@@ -371,8 +370,8 @@ fn a_test_of_the_node_makes_it_unfit_wherever_the_resource_is() {
     bench.next_running("app");
     std::fs::remove_file(&good).unwrap();
     let before = bench.seen.len();
-    let (running, detail) = bench.next_detected("app");
-    assert!(!running && detail.contains("no uplink"), "{detail}");
+    let detail = bench.next_failure("app");
+    assert!(detail.contains("no uplink"), "{detail}");
     let told = bench.seen[before..].iter().position(|event| {
         matches!(
             event,

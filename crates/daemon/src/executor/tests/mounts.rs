@@ -91,10 +91,7 @@ impl Stage {
 
     /// What the built-in detector finds now.
     fn look(&mut self) -> (bool, String) {
-        let id = self.bench.begin("files", Work::Check);
-        let found = self.bench.next_detected("files");
-        self.bench.end(id).unwrap();
-        found
+        self.bench.look("files")
     }
 
     fn logged(&mut self, text: &str) {

@@ -104,9 +104,7 @@ impl Database {
     fn wait_running(&mut self, resource: &str) {
         let end = std::time::Instant::now() + super::bench::SOON * 3;
         loop {
-            let id = self.bench.begin(resource, Work::Check);
-            let (running, detail) = self.bench.next_detected(resource);
-            self.bench.end(id).unwrap();
+            let (running, detail) = self.bench.look(resource);
             if running {
                 return;
             }
