@@ -296,7 +296,7 @@ fn well(status: &StatusView) -> bool {
     };
     status.leader.is_some()
         && !status.cluster.guarantee_reason.contains("being changed")
-        && status.nodes.iter().all(|n| n.state == "online")
+        && status.nodes.iter().all(|n| n.state == "online" && n.votes)
         && status.witness.iter().all(|w| w.state == "online")
         && status.groups.iter().all(running)
 }

@@ -32,6 +32,7 @@ pub enum ConfigCommand {
     Show(ShowArgs),
     /// List the revisions kept on this node, newest first.
     History,
+    Diff(DiffArgs),
     Rollback(RollbackArgs),
 }
 
@@ -57,6 +58,15 @@ pub struct ShowArgs {
     revision: Option<u64>,
 }
 
+/// Say in what two kept revisions differ, and which services the change touches.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The older one, by its number in `config history`.
+    from: u64,
+    /// The newer one; the configuration in force if not given.
+    to: Option<u64>,
+}
+
 /// Go back to a kept revision, as a new one.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
@@ -73,6 +83,7 @@ pub fn run(session: &Session, command: ConfigCommand) -> Outcome {
         ConfigCommand::Apply(args) => apply(session, &args.file, args.change.dry_run),
         ConfigCommand::Show(args) => show(session, args.revision),
         ConfigCommand::History => history(session),
+        ConfigCommand::Diff(args) => diff(session, &args),
         ConfigCommand::Rollback(args) => {
             let call = Call::ConfigRollback {
                 revision: args.revision,
@@ -129,11 +140,18 @@ fn errors_in(file: &str, findings: &[hotpair_config::Finding]) -> Failure {
 
 /// The configuration in force and its revision.
 pub fn present(session: &Session) -> Result<(Cluster, u64), Failure> {
-    match session.ask(Call::ConfigShow { revision: None })? {
-        Reply::Config { revision, text } => Ok((
-            checked("the configuration in force", &text, &NoAgents)?.cluster,
-            revision,
-        )),
+    revision(session, None)
+}
+
+/// A kept configuration, or the one in force, and its revision.
+fn revision(session: &Session, wanted: Option<u64>) -> Result<(Cluster, u64), Failure> {
+    match session.ask(Call::ConfigShow { revision: wanted })? {
+        Reply::Config { revision, text } => {
+            let name = wanted.map_or("the configuration in force".to_owned(), |number| {
+                format!("revision {number}")
+            });
+            Ok((checked(&name, &text, &NoAgents)?.cluster, revision))
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -285,6 +303,25 @@ fn show(session: &Session, revision: Option<u64>) -> Outcome {
         }
         other => Err(unexpected(&other)),
     }
+}
+
+fn diff(session: &Session, args: &DiffArgs) -> Outcome {
+    let (old, from) = revision(session, Some(args.from))?;
+    let (new, to) = revision(session, args.to)?;
+    let changes = hotpair_config::diff(&old, &new);
+    let object = serde_json::json!({ "from": from, "to": to, "changes": changes });
+    session.show(&object, || {
+        if changes.is_empty() {
+            return format!("revisions {from} and {to} do not differ\n");
+        }
+        let lines = changes
+            .iter()
+            .map(|change| format!("  {}\n", crate::output::plain(&change.to_string())));
+        format!(
+            "from revision {from} to {to}:\n{}",
+            lines.collect::<String>()
+        )
+    })
 }
 
 fn history(session: &Session) -> Outcome {

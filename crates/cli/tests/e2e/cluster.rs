@@ -307,16 +307,16 @@ pub fn runs_on(group: &GroupView, node: &str) -> bool {
     group.active_on == [node] && group.state == "running"
 }
 
-/// Everybody is online, every node could run every group, and nothing but an operator's word, where
-/// there is a third vote, keeps the other node from taking over.
+/// Everybody is online and has a vote, and every node could run every group. Where there is a third vote nothing
+/// but an operator's word keeps the other node from taking over; two nodes alone need none to go on.
 pub fn all_well(status: &StatusView) -> bool {
     let alone = status.witness.is_none() && status.nodes.len() == 2;
     status.leader.is_some()
         && !status.cluster.guarantee_reason.contains("being changed")
-        && status.nodes.iter().all(|n| n.state == "online")
+        && status.nodes.iter().all(|n| n.state == "online" && n.votes)
         && status.witness.iter().all(|w| w.state == "online")
         && status.groups.iter().flat_map(|g| &g.nodes).all(|n| n.fit)
-        && (alone || status.groups.iter().all(|g| g.pinned.is_none()))
+        && status.groups.iter().all(|g| g.pinned.is_some() == alone)
 }
 
 /// TOML of one more group: a virtual address `10.77.1.LAST` and the sample application on it.

@@ -8,6 +8,7 @@ mod agents;
 mod cluster;
 mod databases;
 mod fencing;
+mod groups;
 mod input;
 mod links;
 mod mirror_care;

@@ -336,6 +336,15 @@ fn configuration_has_a_history_to_go_back_in_and_a_wiped_node_has_nothing_left()
         &["config", "show", "--revision", &before.to_string()],
     );
     assert_eq!(old, shown);
+    let differ = cluster.hotpair("node2", &["config", "diff", &before.to_string()]);
+    assert!(
+        differ.contains("interval") && differ.contains("group.second: added"),
+        "{differ}"
+    );
+    let newest = (before + 1).to_string();
+    let same = cluster.hotpair("node1", &["config", "diff", &newest, &newest]);
+    assert!(same.contains("do not differ"), "{same}");
+    cluster.refused("node1", &["config", "diff", "999"], 1);
 
     // What would happen, by the deciding code, and nothing does.
     let told = cluster.hotpair("node1", &["simulate", "--fail", "node1"]);
