@@ -216,3 +216,36 @@ fn takeover_waits_for_the_fence_and_says_why_it_does_not_come() {
         });
     });
 }
+
+#[test]
+fn node_where_a_stop_failed_is_fenced_by_policy() {
+    let Some(cluster) = Cluster::up("fence-stop") else {
+        return;
+    };
+    let switch = Switch::new("fence-stop");
+    let clings = r#"
+[group.clings]
+nodes = ["node1", "node2"]
+on_stop_failure = "fence"
+
+[group.clings.program.clings-p]
+start = ["/bin/true"]
+stop = ["/bin/false"]
+"#;
+    cluster.reconfigure("node1", |all| all + clings + &switch.devices());
+    cluster.runs("node1", "clings", "node1");
+    cluster.settled("node1");
+    switch.beside(&cluster, || {
+        let watch = cluster.watch();
+        let _ = cluster.tried("node2", &["group", "switch", "clings", "--to", "node2"]);
+        cluster.runs("node2", "clings", "node2");
+        cluster.runs("node2", PRACTICE, "node2");
+        assert_eq!((switch.switched("node1"), switch.switched("node2")), (1, 0));
+        let events = cluster.hotpair("node2", &["events"]);
+        assert!(
+            events.contains("clings-p of clings could not be stopped on node1"),
+            "{events}"
+        );
+        watch.safe();
+    });
+}
