@@ -105,3 +105,50 @@ fn survivor_without_its_peer_serves_on_when_its_daemon_is_killed() {
     assert_eq!(cluster.app("node1"), app);
     watch.unnoticed();
 }
+
+#[test]
+fn node_that_fails_again_and_again_is_held_out_until_it_is_cleared() {
+    let Some(cluster) = Cluster::up("flapping") else {
+        return;
+    };
+    cluster.reconfigure("node1", |text| text + "\n[flapping]\ntimes = 2\n");
+    cluster.settled("node1");
+    let watch = cluster.watch();
+    for _ in 0..2 {
+        cluster.fault("node2", Fault::PowerCut);
+        cluster.until("node1", "node2 down", |s| s.nodes[1].state == "down");
+        cluster.fault("node2", Fault::Boot);
+        cluster.until("node1", "node2 back", |s| s.nodes[1].state == "online");
+    }
+    let held_out = |s: &hotpair_api::StatusView| {
+        let node2 = &group(s, PRACTICE).nodes[1];
+        s.nodes[1].held_out && !node2.fit && node2.reason.contains("failed too often")
+    };
+    cluster.until("node1", "node2 held out", held_out);
+    cluster.refused("node2", &["group", "switch", PRACTICE, "--to", "node2"], 1);
+    cluster.hotpair("node1", &["node", "clear", "node2"]);
+    cluster.settled("node1");
+    watch.unnoticed();
+}
+
+#[test]
+fn newest_document_wins_over_that_of_a_node_that_was_off() {
+    let Some(cluster) = Cluster::up("newest") else {
+        return;
+    };
+    let settled = cluster.settled("node1");
+    cluster.fault("node2", Fault::PowerCut);
+    cluster.until("node1", "node2 down", |s| s.nodes[1].state == "down");
+    let added = crate::cluster::one_more("second", 51, &["node2", "node1"]);
+    cluster.reconfigure("node1", |text| text + &added);
+    cluster.runs("node1", "second", "node1");
+    cluster.fault("node1", Fault::PowerCut);
+    // The older one and a witness that holds the newer document.
+    cluster.fault("node2", Fault::Boot);
+    cluster.until("node2", "the newer document", |s| s.groups.len() == 2);
+    cluster.runs("node2", "second", "node2");
+    let status = cluster.runs("node2", PRACTICE, "node2");
+    assert_eq!(status.cluster.revision, settled.cluster.revision + 1);
+    cluster.fault("node1", Fault::Boot);
+    cluster.settled("node2");
+}
