@@ -1,5 +1,5 @@
 # The two commands of the README; everything else is `cargo xtask`.
-.PHONY: demo test build setup clean
+.PHONY: demo test build package setup clean
 SHELL := /bin/bash
 
 # Installs what building needs on a fresh Debian or Ubuntu machine; the tests need more: `scripts/setup tests`.
@@ -8,6 +8,10 @@ setup:
 
 build: setup
 	cargo build --release --package hotpair
+
+# A Debian package of it.
+package: build
+	@scripts/package
 
 # A two-node cluster with witness, application and client on this machine; a power cut; the takeover.
 demo: build
