@@ -15,7 +15,7 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['mirrors', '#/mirrors', '.card'],
   ['events', '#/events', 'tbody tr.ant-table-row'],
   ['what-if', '#/what-if', '[data-testid=ask]'],
-  ['config', '#/config', '.source'],
+  ['config', '#/config', '.toml'],
   ['accounts', '#/accounts', 'tbody tr'],
   ['password', '#/password', '#old'],
 ];

@@ -55,6 +55,17 @@ export function ActionDialog({ action: given, choice, onClose }: Props) {
     }
   };
 
+  // The button that was pressed is gone then, and with it the focus that the dialogue hears Escape by.
+  const over = run.stage === 'done' || run.stage === 'failed';
+  const close = useRef(onClose);
+  close.current = onClose;
+  useEffect(() => {
+    if (!over) return undefined;
+    const pressed = (event: KeyboardEvent) => event.key === 'Escape' && close.current();
+    document.addEventListener('keydown', pressed);
+    return () => document.removeEventListener('keydown', pressed);
+  }, [over]);
+
   const ready = allowed && confirmed && !preview.loading && preview.error === null;
   const footer =
     run.stage === 'before' || run.stage === 'asking' ? (

@@ -60,7 +60,7 @@ export function LiveSteps({ action, text, before, since }: Props) {
       )}
       <strong>{t('action.steps')}</strong>
       {events.length === 0 && <span>{t('action.steps.wait')}</span>}
-      <ol className="steps">
+      <ol className="steps" tabIndex={0} aria-label={t('action.steps')}>
         {events.map((event) => (
           <li key={`${event.by} ${event.number}`}>
             <span className={`tone-text-${tone('level', event.level)}`} aria-hidden="true">

@@ -2,15 +2,21 @@
 
 import { type ThemeConfig, theme } from 'antd';
 
-const shared = { borderRadius: 6, wireframe: false, motionDurationMid: '0.12s', motionDurationSlow: '0.18s' };
+// A motion cut short by the style sheet never ends for the components: a menu would stay off the screen.
+const motion = !globalThis.matchMedia?.('(prefers-reduced-motion: reduce)').matches;
+
+const shared = { motion, borderRadius: 6, wireframe: false, motionDurationMid: '0.12s', motionDurationSlow: '0.18s' };
 
 const light: ThemeConfig = {
   algorithm: theme.defaultAlgorithm,
   token: {
     ...shared,
     colorPrimary: '#0958d9',
+    colorPrimaryHover: '#0747b5',
     colorLink: '#0958d9',
+    colorLinkHover: '#0747b5',
     colorError: '#cf1322',
+    colorErrorHover: '#a8071a',
     colorTextDescription: 'rgba(0,0,0,0.65)',
     colorTextTertiary: 'rgba(0,0,0,0.65)',
     colorTextPlaceholder: 'rgba(0,0,0,0.6)',
@@ -23,6 +29,7 @@ const dark: ThemeConfig = {
   token: {
     ...shared,
     colorPrimary: '#1554ad',
+    colorPrimaryHover: '#1a64c9',
     colorLink: '#85b8ff',
     colorError: '#d9363e',
     colorTextDescription: 'rgba(255,255,255,0.72)',

@@ -58,7 +58,7 @@ export default function Config() {
 export function Source({ text }: { text: string }) {
   const { t } = useText();
   return (
-    <pre className="source" tabIndex={0} role="region" aria-label={t('config.text')}>
+    <pre className="toml" tabIndex={0} role="region" aria-label={t('config.text')}>
       {pieces(text).map((piece, index) => (
         <span key={index} className={`toml-${piece.kind}`}>
           {piece.text}
@@ -155,7 +155,7 @@ function Findings({ checked }: { checked: Checked }) {
       {checked.rendered.trim() !== '' && (
         <>
           <h2 id="findings">{t('config.findings')}</h2>
-          <pre className="source" tabIndex={0} role="region" aria-labelledby="findings">
+          <pre className="toml" tabIndex={0} role="region" aria-labelledby="findings">
             {checked.rendered}
           </pre>
         </>
