@@ -1,4 +1,4 @@
-# The two commands of the README; everything else is `cargo xtask`.
+# The two commands of the README, and the package; everything else is `cargo xtask`.
 .PHONY: demo test build package setup clean
 SHELL := /bin/bash
 

@@ -8,7 +8,7 @@ import { expect } from 'vitest';
 const PROGRAM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 export async function launch(more: string[] = []): Promise<Browser> {
-  if (!existsSync(PROGRAM)) throw new Error(`there is no ${PROGRAM}: run \`scripts/setup console\``);
+  if (!existsSync(PROGRAM)) throw new Error(`there is no ${PROGRAM}: install Debian's package chromium, or name a program by CHROMIUM`);
   return chromium.launch({
     executablePath: PROGRAM,
     args: [
@@ -67,6 +67,13 @@ export async function logIn(page: Page, name: string, password: string): Promise
   await page.fill('#password', password);
   await page.click('button[type=submit]');
   await page.waitForSelector('[data-testid=overview]');
+}
+
+/** Goes to a page of the console. */
+export async function go(page: Page, hash: string): Promise<void> {
+  await page.evaluate((to) => {
+    location.hash = to;
+  }, hash);
 }
 
 /** WCAG 2.1 A and AA as far as axe can tell, on what is shown now. */

@@ -3,7 +3,7 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { start } from '../mock/server.mjs';
-import { accessible, launch, logIn, type Visit, visit } from './browser';
+import { accessible, go, launch, logIn, type Visit, visit } from './browser';
 
 const SHOTS = process.env.CONSOLE_SHOTS;
 
@@ -60,9 +60,7 @@ describe.each(['zh', 'en'] as const)('in %s', (language) => {
     const seen = await visit(browser, mock.url, { language });
     await logIn(seen.page, 'admin', 'practice-admin');
     for (const [name, hash, ready] of PAGES) {
-      await seen.page.evaluate((to) => {
-        location.hash = to;
-      }, hash);
+      await go(seen.page, hash);
       await seen.page.waitForSelector(ready);
       await seen.page.waitForTimeout(300);
       const wide = await seen.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
@@ -81,9 +79,7 @@ describe.each(['zh', 'en'] as const)('in %s', (language) => {
     const seen = await visit(browser, mock.url, { language, dark: true });
     await logIn(seen.page, 'admin', 'practice-admin');
     for (const [name, hash, ready] of PAGES) {
-      await seen.page.evaluate((to) => {
-        location.hash = to;
-      }, hash);
+      await go(seen.page, hash);
       await seen.page.waitForSelector(ready);
       await seen.page.waitForTimeout(300);
       await accessible(seen.page, `${name}, dark`);
@@ -97,9 +93,7 @@ describe.each(['zh', 'en'] as const)('in %s', (language) => {
     const seen = await visit(browser, mock.url, { language, phone: true });
     await logIn(seen.page, 'wang', 'practice-wang');
     for (const [name, hash, ready] of PAGES.slice(0, 6)) {
-      await seen.page.evaluate((to) => {
-        location.hash = to;
-      }, hash);
+      await go(seen.page, hash);
       await seen.page.waitForSelector(ready);
       const wide = await seen.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       expect(wide, `${name} is wider than the window`).toBeLessThanOrEqual(0);

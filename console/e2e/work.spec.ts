@@ -3,7 +3,7 @@
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { start } from '../mock/server.mjs';
-import { accessible, launch, logIn, type Visit, visit } from './browser';
+import { accessible, go, launch, logIn, type Visit, visit } from './browser';
 
 const SHOTS = process.env.CONSOLE_SHOTS;
 let mock: Awaited<ReturnType<typeof start>>;
@@ -30,10 +30,6 @@ afterEach(async () => {
 });
 
 const scene = (body: object) => fetch(`${mock.url}/mock`, { method: 'POST', body: JSON.stringify(body) });
-const go = (hash: string) =>
-  page.evaluate((to) => {
-    location.hash = to;
-  }, hash);
 const text = (selector: string) => page.locator(selector).first().innerText();
 
 describe('logging in', () => {
@@ -72,7 +68,7 @@ describe('logging in', () => {
 describe('a switchover', () => {
   it('is previewed, done, and followed to its end', async () => {
     await logIn(page, 'wang', 'practice-wang');
-    await go('#/groups/shop');
+    await go(page, '#/groups/shop');
     await page.locator('[data-group-page=shop] [data-action="group.switch"]').click();
     await page.waitForSelector('[data-testid=preview]');
     expect(await text('[data-testid=preview]')).toContain('would be done: shop will be stopped on node1 and started on node2');
@@ -94,7 +90,7 @@ describe('a switchover', () => {
   it('in Chinese is told in Chinese', async () => {
     await page.getByText('中文').click();
     await logIn(page, 'wang', 'practice-wang');
-    await go('#/groups/shop');
+    await go(page, '#/groups/shop');
     await page.locator('[data-group-page=shop] [data-action="group.switch"]').click();
     await page.waitForSelector('[data-testid=preview]');
     expect(await text('[data-testid=preview]')).toContain('shop 将在 node1 上停止并在 node2 上启动');
@@ -108,7 +104,7 @@ describe('a switchover', () => {
   it('that would be refused cannot be asked for', async () => {
     mock.world.reset('trouble');
     await logIn(page, 'wang', 'practice-wang');
-    await go('#/groups/shop');
+    await go(page, '#/groups/shop');
     await page.locator('[data-group-page=shop] [data-action="group.switch"]').click();
     await page.getByText('Refused, nothing was changed: node2 cannot run it').waitFor();
     expect(await page.locator('[data-testid=do]').isDisabled()).toBe(true);
@@ -118,7 +114,7 @@ describe('a switchover', () => {
 describe('dangerous steps', () => {
   it('wait for the typed word', async () => {
     await logIn(page, 'admin', 'practice-admin');
-    await go('#/nodes');
+    await go(page, '#/nodes');
     await page.locator('[data-node=node2] [data-action=more]').click();
     await page.getByRole('menuitem', { name: 'Fence' }).click();
     await page.waitForSelector('[data-testid=preview]');
@@ -133,17 +129,17 @@ describe('dangerous steps', () => {
 describe('roles', () => {
   it('a viewer sees what there is and may do nothing', async () => {
     await logIn(page, 'li', 'practice-li');
-    await go('#/groups/shop');
+    await go(page, '#/groups/shop');
     await page.waitForSelector('[data-group-page=shop]');
     expect(await page.locator('[data-group-page=shop] [data-action="group.switch"]').isDisabled()).toBe(true);
     expect(await page.locator('nav a[href="#/config"], nav a[href="#/accounts"], nav a[href="#/what-if"]').count()).toBe(0);
-    await go('#/accounts');
+    await go(page, '#/accounts');
     await page.waitForSelector('[data-testid=overview]');
   });
 
   it('an operator may not fence', async () => {
     await logIn(page, 'wang', 'practice-wang');
-    await go('#/nodes');
+    await go(page, '#/nodes');
     await page.locator('[data-node=node2] [data-action=more]').click();
     await page.locator('[role=menuitem][aria-disabled=true]', { hasText: 'Fence' }).waitFor();
   });
@@ -177,7 +173,7 @@ describe('when the stream breaks', () => {
 describe('looking around', () => {
   it('events are filtered and exported', async () => {
     await logIn(page, 'li', 'practice-li');
-    await go('#/events');
+    await go(page, '#/events');
     await page.waitForSelector('tbody tr.ant-table-row');
     await page.fill('#text', 'no heartbeat');
     await page.getByText('1 of 9 entries').waitFor();
@@ -189,7 +185,7 @@ describe('looking around', () => {
 
   it('a fault is thought through', async () => {
     await logIn(page, 'wang', 'practice-wang');
-    await go('#/what-if');
+    await go(page, '#/what-if');
     await page.click('[data-testid=ask]');
     await page.waitForSelector('[data-testid=what-if]');
     expect(await text('[data-testid=what-if]')).toContain('shop is given to node2');
@@ -200,7 +196,7 @@ describe('looking around', () => {
 
   it('the keyboard alone is enough for a switchover', async () => {
     await logIn(page, 'wang', 'practice-wang');
-    await go('#/groups/mail');
+    await go(page, '#/groups/mail');
     await page.waitForSelector('[data-group-page=mail]');
     await page.locator('[data-group-page=mail] [data-action="group.switch"]').focus();
     await page.keyboard.press('Enter');
@@ -216,7 +212,7 @@ describe('looking around', () => {
 describe('the configuration', () => {
   it('is checked with its findings, then applied with its changes', async () => {
     await logIn(page, 'admin', 'practice-admin');
-    await go('#/config');
+    await go(page, '#/config');
     await page.click('[data-testid=edit]');
     const first = await page.inputValue('#toml');
     await page.fill('#toml', first.replace('priority', 'priorty'));
@@ -237,7 +233,7 @@ describe('the configuration', () => {
 
   it('is not applied over somebody else’s revision', async () => {
     await logIn(page, 'admin', 'practice-admin');
-    await go('#/config');
+    await go(page, '#/config');
     await page.click('[data-testid=edit]');
     await page.click('[data-testid=check]');
     await page.waitForSelector('[data-testid=findings]');
@@ -250,7 +246,7 @@ describe('the configuration', () => {
 describe('accounts', () => {
   it('are added, changed and removed', async () => {
     await logIn(page, 'admin', 'practice-admin');
-    await go('#/accounts');
+    await go(page, '#/accounts');
     await page.click('[data-testid=add]');
     await page.fill('.ant-modal #name', 'zhang');
     await page.fill('.ant-modal #password', 'a-long-password');
@@ -265,7 +261,7 @@ describe('accounts', () => {
 
   it('one’s own password is changed', async () => {
     await logIn(page, 'li', 'practice-li');
-    await go('#/password');
+    await go(page, '#/password');
     await page.fill('#old', 'practice-li');
     await page.fill('#fresh', 'another-long-one');
     await page.fill('#again', 'another-long-on');

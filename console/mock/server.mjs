@@ -1,4 +1,4 @@
-// Serves the built console and a cluster that exists in words only, as the contract of the API says.
+// Serves the built console and a cluster that exists in words only, as docs/internals/console-api.md says.
 //   node mock/server.mjs [PORT]      then http://127.0.0.1:7780/, admin / practice-admin
 // POST /mock {scene, daemon, cut, setup} changes the scene (for tests).
 

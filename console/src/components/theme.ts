@@ -2,7 +2,7 @@
 
 import { type ThemeConfig, theme } from 'antd';
 
-// A motion cut short by the style sheet never ends for the components: a menu would stay off the screen.
+// The style sheet must not cut motions short: their end is what the components wait for.
 const motion = !globalThis.matchMedia?.('(prefers-reduced-motion: reduce)').matches;
 
 const shared = { motion, borderRadius: 6, wireframe: false, motionDurationMid: '0.12s', motionDurationSlow: '0.18s' };

@@ -67,6 +67,13 @@ fn package_is_installed_upgraded_and_purged_and_leaves_the_state_of_the_node() {
     let packed = pack(&["--binary", env!("CARGO_BIN_EXE_hotpair"), "--to", &to]);
     assert!(packed.status.success(), "{packed:?}");
     let package = printed(&packed);
+    let again = dir.path().join("again").display().to_string();
+    let again = pack(&["--binary", env!("CARGO_BIN_EXE_hotpair"), "--to", &again]);
+    let [one, other] = [&package, &printed(&again)].map(|path| fs::read(path).unwrap());
+    assert!(one == other, "two packages of the same program differ");
+    // Without nft there is no gate.
+    let needed = printed(&run("dpkg-deb", &["--field", &package, "Depends"]));
+    assert!(needed.split(", ").any(|it| it == "nftables"), "{needed}");
 
     let system = System::new(dir.path());
     system.dpkg(&["--install", &package]);

@@ -307,8 +307,12 @@ pub fn runs_on(group: &GroupView, node: &str) -> bool {
     group.active_on == [node] && group.state == "running"
 }
 
-/// Everybody is online and has a vote, and every node could run every group. Where there is a third vote nothing
-/// but an operator's word keeps the other node from taking over; two nodes alone need none to go on.
+pub fn is_on(status: &StatusView, name: &str, node: &str) -> bool {
+    runs_on(group(status, name), node)
+}
+
+/// Everybody is online and has a vote, and every node could run every group. Where there is a third vote no
+/// group is pinned, so that it is taken over; two nodes alone have each pinned, so that it goes on.
 pub fn all_well(status: &StatusView) -> bool {
     let alone = status.witness.is_none() && status.nodes.len() == 2;
     status.leader.is_some()
@@ -333,6 +337,23 @@ nics = ["eth0"]
 [group.{name}.service.{name}-app]
 command = ["/run/bin/hotpair", "lab", "sample-app", "--listen", "10.77.1.{last}:8077"]
 requires = ["{name}-ip"]
+"#
+    )
+}
+
+/// A group of one program, which runs while `/run/NAME` is there. `start` and `stop` must succeed before that file is
+/// made and taken away; `policies` are lines of the group.
+pub fn switchable(name: &str, policies: &str, start: &str, stop: &str) -> String {
+    format!(
+        r#"
+[group.{name}]
+nodes = ["node1", "node2"]
+{policies}
+
+[group.{name}.program.{name}-p]
+start = ["/bin/sh", "-c", "{start} && touch /run/{name}"]
+stop = ["/bin/sh", "-c", "{stop} && rm -f /run/{name}"]
+status = ["/usr/bin/test", "-e", "/run/{name}"]
 "#
     )
 }

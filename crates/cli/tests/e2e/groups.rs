@@ -1,32 +1,11 @@
 //! What a group does by itself: order and branches, failures of starts and stops, fitness, maintenance.
 
-use crate::cluster::{Cluster, PRACTICE, group, pass, runs_on};
+use crate::cluster::{Cluster, PRACTICE, group, is_on, pass, switchable};
 use hotpair_api::StatusView;
 use hotpair_lab::{Fault, Target};
 
-/// A group of one program, which runs while `/run/NAME` is there. `start` and `stop` must succeed before that file is
-/// made and taken away; `policies` are lines of the group.
-fn switchable(name: &str, policies: &str, start: &str, stop: &str) -> String {
-    format!(
-        r#"
-[group.{name}]
-nodes = ["node1", "node2"]
-{policies}
-
-[group.{name}.program.{name}-p]
-start = ["/bin/sh", "-c", "{start} && touch /run/{name}"]
-stop = ["/bin/sh", "-c", "{stop} && rm -f /run/{name}"]
-status = ["/usr/bin/test", "-e", "/run/{name}"]
-"#
-    )
-}
-
 fn state(status: &StatusView, name: &str) -> String {
     group(status, name).state.clone()
-}
-
-fn is_on(status: &StatusView, name: &str, node: &str) -> bool {
-    runs_on(group(status, name), node)
 }
 
 /// The reason why a node could not run the group; empty if it could.

@@ -1,27 +1,12 @@
 //! What a group's policies say: who starts it, who takes it over, whether it returns.
 
-use crate::cluster::{Cluster, PRACTICE, all_well, group, pass, runs_on};
+use crate::cluster::{Cluster, PRACTICE, all_well, group, is_on, pass, switchable};
 use hotpair_api::StatusView;
 use hotpair_lab::Fault;
 
 /// A group of one program that only leaves a file; `policies` are lines of it.
 fn small(name: &str, policies: &str) -> String {
-    format!(
-        r#"
-[group.{name}]
-nodes = ["node1", "node2"]
-{policies}
-
-[group.{name}.program.{name}-p]
-start = ["/bin/touch", "/run/{name}"]
-stop = ["/bin/rm", "-f", "/run/{name}"]
-status = ["/usr/bin/test", "-e", "/run/{name}"]
-"#
-    )
-}
-
-fn is_on(status: &StatusView, name: &str, node: &str) -> bool {
-    runs_on(group(status, name), node)
+    switchable(name, policies, "true", "true")
 }
 
 #[test]
